@@ -1,0 +1,228 @@
+"""Counter-based random numbers: every draw is a pure function of (key, stream, particle, step, k).
+
+So a run gives the same bits with one thread or many, in whatever chunks, however often it is recorded. The
+generator is Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
+a keyed bijection of a counter of four 32-bit words, here (particle, step, k, stream).
+
+Lane functions fill *planes*: plane p of a flat block array holds one number per lane, at [p * LANES + lane].
+Bits come first and numbers second, in loops of their own: a loop that mixes 32-bit integer and floating work
+vectorises badly. The NumPy functions at the end draw what is drawn once (starting points, data sets).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sandbox.jit import LANES, exponent_and_mantissa, lane_function
+
+# Streams: one for each purpose, so that no two purposes ever share a draw. Never renumber one.
+STREAM_START = 0
+STREAM_RULE = 1
+STREAM_BATCH = 2
+STREAM_INPUT = 3
+STREAM_GRADIENT_NOISE = 4
+STREAM_DATA_INPUT = 5
+STREAM_DATA_NOISE = 6
+
+_MULTIPLIER_0 = np.uint64(0xD2511F53)
+_MULTIPLIER_1 = np.uint64(0xCD9E8D57)
+_WEYL_0 = np.uint32(0x9E3779B9)
+_WEYL_1 = np.uint32(0xBB67AE85)
+_HALF = np.uint64(32)
+
+
+@lane_function
+def fill_bits(bits: Any, first: int, calls: int, particle: int, step: int, stream: int, key: Any) -> None:
+    """Fill 4 * calls planes of 32-bit words for the lanes `particle`, `particle` + 1, ... at `step`.
+
+    The k-th call, with counter word `first` + k, fills planes 4k to 4k + 3. `key` holds two uint32.
+    """
+    # As 64-bit integers, or LLVM keeps the round keys in vectors of 16 and spends its time converting.
+    key_0, key_1 = np.int64(key[0]), np.int64(key[1])
+    for k in range(calls):
+        _call(bits[4 * k * LANES : 4 * (k + 1) * LANES], particle, step, first + k, stream, key_0, key_1)
+
+
+@lane_function
+def _call(bits: Any, particle: int, step: int, k: int, stream: int, key_0: int, key_1: int) -> None:
+    for i in range(LANES):
+        c0 = np.uint32(particle + i)
+        c1 = np.uint32(step)
+        c2 = np.uint32(k)
+        c3 = np.uint32(stream)
+        k0 = np.uint32(key_0)
+        k1 = np.uint32(key_1)
+        for _ in range(10):
+            p0 = np.uint64(c0) * _MULTIPLIER_0
+            p1 = np.uint64(c2) * _MULTIPLIER_1
+            c0 = np.uint32(np.uint32(p1 >> _HALF) ^ c1 ^ k0)
+            c1 = np.uint32(p1)
+            c2 = np.uint32(np.uint32(p0 >> _HALF) ^ c3 ^ k1)
+            c3 = np.uint32(p0)
+            k0 = np.uint32(k0 + _WEYL_0)
+            k1 = np.uint32(k1 + _WEYL_1)
+        bits[i] = c0
+        bits[LANES + i] = c1
+        bits[2 * LANES + i] = c2
+        bits[3 * LANES + i] = c3
+
+
+# Polynomials for Box-Muller, by Chebyshev interpolation in 50 digits. Their inputs have 32 bits, a grain of 2e-10;
+# these degrees keep the error near 1e-11, well below that grain. No library call stands in the loop: Numba has no
+# vector versions of log, sin and cos.
+#   -2 log((1+s)/(1-s)) = s (A0 + A1 s^2 + ...)  for |s| <= (sqrt 2 - 1)/(sqrt 2 + 1)
+#   sin(pi t) = t (B0 + B1 t^2 + ...) and cos(pi t) = C0 + C1 t^2 + ...  for |t| <= 1/2
+_A = tuple(-2 * a for a in (2.0000000000083595, 0.66666665247487523, 0.40000384672375187, 0.2853505103781631, 0.23616359099145985))  # fmt: skip
+_B = (3.1415926535896351, -5.167712779987959, 2.5501640359067447, -0.59926443393572865, 0.082144794670648549, -0.0073640054721157226, 0.00044749208490771011)  # fmt: skip
+_C = (0.99999999999924796, -4.9348022002498495, 4.0587121075374376, -1.3352623152615700, 0.23532543658771121, -0.025776316427315859, 0.0018399894372694042)  # fmt: skip
+_MINUS_TWO_LOG_2 = -2 * math.log(2)
+
+
+@lane_function
+def fill_normals(normals: Any, bits: Any, pairs: int) -> None:
+    """Turn 2 * pairs planes of bits into as many planes of standard normals (Box and Muller 1958).
+
+    The radius takes one word and the direction one: |z| <= sqrt(66 log 2) = 6.76, beyond which a normal has a
+    mass of 1.4e-11.
+    """
+    real = normals.dtype.type
+    for p in range(pairs):
+        for i in range(LANES):
+            exponent, m = exponent_and_mantissa(real(bits[2 * p * LANES + i]) + real(0.5))
+            s = (m - real(1)) / (m + real(1))
+            q = s * s
+            log_part = real(_A[3]) + q * real(_A[4])
+            log_part = s * (real(_A[0]) + q * (real(_A[1]) + q * (real(_A[2]) + q * log_part)))
+            # u = word / 2^32; at exponent 32 the last term is exactly 0, so that u near 1 keeps its precision.
+            radius = np.sqrt(log_part + (exponent - real(32)) * real(_MINUS_TWO_LOG_2))
+            # 31 bits choose a direction in the half plane x > 0, the remaining one its side.
+            word = np.int32(bits[(2 * p + 1) * LANES + i])
+            t = real(np.int32(word << np.int32(1))) * real(2.0**-32) + real(2.0**-33)
+            q = t * t
+            sine = real(_B[4]) + q * (real(_B[5]) + q * real(_B[6]))
+            sine = t * (real(_B[0]) + q * (real(_B[1]) + q * (real(_B[2]) + q * (real(_B[3]) + q * sine))))
+            cosine = real(_C[4]) + q * (real(_C[5]) + q * real(_C[6]))
+            cosine = real(_C[0]) + q * (real(_C[1]) + q * (real(_C[2]) + q * (real(_C[3]) + q * cosine)))
+            side = radius if word >= np.int32(0) else -radius
+            normals[2 * p * LANES + i] = side * cosine
+            normals[(2 * p + 1) * LANES + i] = radius * sine
+
+
+@lane_function
+def fill_uniforms(uniforms: Any, bits: Any, planes: int) -> None:
+    """Turn planes of bits into uniforms on (0, 1): the midpoints of 2^32 equal cells (2^24 in float32)."""
+    real = uniforms.dtype.type
+    for i in range(planes * LANES):
+        if real is np.float32:
+            uniforms[i] = (real(bits[i] >> np.uint32(8)) + real(0.5)) * real(2.0**-24)
+        else:
+            uniforms[i] = (real(bits[i]) + real(0.5)) * real(2.0**-32)
+
+
+@lane_function
+def fill_indices(indices: Any, bits: Any, planes: int, count: int) -> None:
+    """Turn planes of bits into indices 0 ... count - 1 (count < 2^32), independent, so with replacement.
+
+    Each index has probability 1/count to within 2^-32: a relative error of at most count / 2^32.
+    """
+    for i in range(planes * LANES):
+        indices[i] = np.uint32((np.uint64(bits[i]) * np.uint64(count)) >> _HALF)
+
+
+PERMUTATION_ROUNDS = 12
+"""Feistel rounds; twice as many below 64 elements, where 12 are seen to miss uniformity over all permutations."""
+
+
+@lane_function
+def fill_permuted(indices: Any, position: int, count: int, keys: Any) -> None:
+    """Give each lane the image of `position` under its own pseudo-random permutation of 0 ... count - 1.
+
+    `keys` holds four planes of bits, the permutation's key; count <= 2^24. `indices` has three planes, the first for
+    the result, the others scratch. A Feistel network on two mixed-radix digits permutes 0 ... rows * columns - 1 (Black
+    and Rogaway, "Ciphers with arbitrary finite domains", 2002); the few images that are not below count are
+    permuted again until they are.
+    """
+    rows, columns = _radices(count)
+    left, right = indices[LANES : 2 * LANES], indices[2 * LANES : 3 * LANES]
+    for i in range(LANES):
+        indices[i] = count
+        left[i] = position // rows
+        right[i] = position % rows
+    walking = LANES
+    rounds = PERMUTATION_ROUNDS if count >= 64 else 2 * PERMUTATION_ROUNDS
+    while walking > 0:
+        for r in range(0, rounds, 2):
+            _rotate(left, right, keys[(r & 3) * LANES : ((r & 3) + 1) * LANES], r, columns)
+            _rotate(right, left, keys[((r + 1) & 3) * LANES : (((r + 1) & 3) + 1) * LANES], r + 1, rows)
+        walking = 0
+        for i in range(LANES):
+            image = np.uint32(left[i] * np.uint32(rows) + right[i])
+            # Lanes that arrived earlier keep their result; they walk on idly with the rest.
+            arrived = np.uint32(indices[i]) < np.uint32(count)
+            indices[i] = indices[i] if arrived else image
+            walking += np.uint32(indices[i]) >= np.uint32(count)
+
+
+@lane_function
+def _radices(count: int) -> tuple[int, int]:
+    """Return rows and columns, both near sqrt(count), whose product exceeds `count` by as little as can be found."""
+    root = np.int64(np.ceil(np.sqrt(count)))
+    rows = root
+    for candidate in range(root, max(root // 2, 1), -1):
+        if -(-count // candidate) * candidate < -(-count // rows) * rows:
+            rows = candidate
+    return rows, -(-count // rows)
+
+
+@lane_function
+def _rotate(digits: Any, others: Any, keys: Any, turn: int, radix: int) -> None:
+    """Add F(other) mod radix to each digit, with F a keyed hash of 32 bits (the finaliser of MurmurHash3)."""
+    tweak = np.uint32(turn * np.int64(_WEYL_0))
+    for i in range(LANES):
+        x = np.uint32(np.uint32(others[i] * _WEYL_0) ^ np.uint32(keys[i] + tweak))
+        x = np.uint32(np.uint32(x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+        x = np.uint32(np.uint32(x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+        x = np.uint32(x ^ (x >> np.uint32(16)))
+        total = np.uint32(digits[i] + np.uint32((np.uint64(x) * np.uint64(radix)) >> _HALF))
+        digits[i] = np.uint32(total - np.uint32(radix)) if total >= np.uint32(radix) else total
+
+
+def key(seed: int, purpose: str) -> npt.NDArray[np.uint32]:
+    """Return the two key words of a purpose (a population's name, "data", ...) under `seed`.
+
+    NumPy's SeedSequence spreads them: seeds n and n + 1, or two names, give unrelated keys.
+    """
+    words = [
+        int(word) for word in np.frombuffer(purpose.encode().ljust(4 * -(-len(purpose.encode()) // 4), b"\0"), "<u4")
+    ]
+    return np.random.SeedSequence(seed, spawn_key=words).generate_state(2, np.uint32)
+
+
+def philox(counter: npt.NDArray[np.uint32], key_words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return Philox 4x32-10 of counters of shape (..., 4): the same bits as `fill_bits`, in plain NumPy."""
+    c = [counter[..., j].astype(np.uint64) for j in range(4)]
+    k = [int(word) for word in key_words]
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        p0, p1 = c[0] * _MULTIPLIER_0, c[2] * _MULTIPLIER_1
+        c = [(p1 >> _HALF) ^ c[1] ^ np.uint64(k[0]), p1 & low, (p0 >> _HALF) ^ c[3] ^ np.uint64(k[1]), p0 & low]
+        k = [(k[0] + int(_WEYL_0)) & 0xFFFFFFFF, (k[1] + int(_WEYL_1)) & 0xFFFFFFFF]
+    return np.stack(c, axis=-1).astype(np.uint32)
+
+
+def uniforms(
+    key_words: npt.NDArray[np.uint32], stream: int, particles: npt.NDArray[np.int64], step: int, count: int
+) -> npt.NDArray[np.float64]:
+    """Return `count` uniforms on (0, 1) of 53 bits for each particle, shape (len(particles), count)."""
+    counter = np.empty((len(particles), -(-count // 2), 4), np.uint32)
+    counter[..., 0] = particles[:, None]
+    counter[..., 1] = step
+    counter[..., 2] = np.arange(counter.shape[1])
+    counter[..., 3] = stream
+    words = philox(counter, key_words).reshape(len(particles), -1, 2).astype(np.uint64)
+    mantissa = (words[..., 0] << np.uint64(20)) | (words[..., 1] >> np.uint64(12))
+    return (mantissa[:, :count] + 0.5) * 2.0**-52

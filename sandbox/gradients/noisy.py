@@ -1,0 +1,50 @@
+"""The full gradient plus the Gaussian noise that a potential declares: g = grad K + B(w) xi."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from sandbox.draws import STREAM_GRADIENT_NOISE
+from sandbox.errors import InputError
+from sandbox.gradients.base import Estimator, Stage
+from sandbox.gradients.full import Full
+from sandbox.loss import Loss
+import sympy
+
+from sandbox.block import lane_code, normals_code, planes
+
+
+class Noisy(Estimator):
+    """`gradient: noisy`, for a loss with `gradient_noise`."""
+
+    name: ClassVar[str] = "noisy"
+
+    def check(self, loss: Loss) -> None:
+        """Raise InputError where no noise is declared."""
+        if not loss.gradient_noise:
+            raise InputError("'noisy' needs a potential with `gradient_noise`; this loss declares none")
+
+    def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
+        """Return the full gradient's stage, then one normal per column of B(w)."""
+        full = Full().stage(loss, constant)
+        columns = len(loss.gradient_noise[0])
+        normals = normals_code("noise", columns, STREAM_GRADIENT_NOISE)
+        return Stage(
+            imports=(*full.imports, *normals.imports),
+            functions=(_add_noise(loss),),
+            allocate=(*full.allocate, *normals.allocate),
+            estimate=(*full.estimate, *normals.lines, f"add_noise(w, {normals.value}, g)"),
+        )
+
+
+def _add_noise(loss: Loss) -> str:
+    size, columns = len(loss.parameters), len(loss.gradient_noise[0])
+    gradients = [sympy.Symbol(f"_g{j}", real=True) for j in range(size)]
+    normals = [sympy.Symbol(f"_z{k}", real=True) for k in range(columns)]
+    outputs = {
+        f"g[{j} * LANES + i]": gradients[j] + sum(b * z for b, z in zip(row, normals, strict=True))
+        for j, row in enumerate(loss.gradient_noise)
+    }
+    names = planes("w", loss.symbols) | planes("g", gradients) | planes("noise", normals)
+    return lane_code("add_noise", ("w", "noise", "g"), outputs, names)

@@ -1,0 +1,249 @@
+"""Distributions over single numbers (priors, inputs, starting points) and the prior φ(w) over all parameters."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sympy
+from scipy import special, stats
+
+from sandbox.errors import InputError, nearest
+from sandbox.expression.functions import Absolute, Sign, Step
+
+Array = npt.NDArray[np.float64]
+
+SIGNATURES = {
+    "uniform": "uniform(low, high)",
+    "normal": "normal(mean, standard_deviation)",
+    "laplace": "laplace(centre, scale)",
+    "choice": "choice(value, value, ...)",
+}
+"""The families and their arguments. `choice` (equally likely values) is for inputs and starts, not for priors."""
+
+WINDOW_TAIL = 1e-18
+"""Prior mass that a `window` may leave out on each side of an unbounded density."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribution of one number: a family with its arguments, truncated to [low, high] and renormalised.
+
+    A single `choice` is a fixed value.
+    """
+
+    family: str
+    arguments: tuple[float, ...]
+    low: float = -math.inf
+    high: float = math.inf
+
+    @classmethod
+    def parse(cls, text: str | float) -> Distribution:
+        """Read "normal(0, 1)" or a plain number (a fixed value). Raises InputError."""
+        if isinstance(text, (int, float)) and not isinstance(text, bool):
+            return cls("choice", (_finite(float(text), str(text)),))
+        family, arguments = _read_call(str(text))
+        _check_arguments(family, arguments, str(text))
+        low, high = arguments if family == "uniform" else (-math.inf, math.inf)
+        return cls(family, arguments, low, high)
+
+    def truncated(self, low: float, high: float) -> Distribution:
+        """Return the same density kept to [low, high]. Raises InputError when no mass is left there."""
+        if self.family == "choice":
+            raise InputError(f"{self} is discrete: it cannot be kept to a box")
+        cut = replace(self, low=max(low, self.low), high=min(high, self.high))
+        if not cut.low < cut.high or not cut._mass > 0:
+            raise InputError(f"the box [{low:g}, {high:g}] holds none of the mass of {self}")
+        return cut
+
+    def __str__(self) -> str:
+        if self.family == "choice" and len(self.arguments) == 1:
+            return f"{self.arguments[0]:g}"
+        return f"{self.family}({', '.join(f'{a:g}' for a in self.arguments)})"
+
+    @functools.cached_property
+    def _frozen(self) -> Any:
+        if self.family == "uniform":
+            low, high = self.arguments
+            return stats.uniform(low, high - low)
+        return {"normal": stats.norm, "laplace": stats.laplace}[self.family](*self.arguments)
+
+    @functools.cached_property
+    def _mass(self) -> float:
+        """Mass of the untruncated density inside [low, high]."""
+        return float(self._frozen.cdf(self.high) - self._frozen.cdf(self.low))
+
+    def log_density(self, x: Array) -> Array:
+        """Return the log density at `x` (any shape), -inf outside [low, high]."""
+        inside = (x >= self.low) & (x <= self.high)
+        return np.where(inside, self._frozen.logpdf(x) - math.log(self._mass), -np.inf)
+
+    def quantile(self, u: Array) -> Array:
+        """Return the inverse distribution function at `u` in (0, 1), any shape."""
+        if self.family == "choice":
+            values = np.array(self.arguments)
+            return values[np.minimum((u * len(values)).astype(np.intp), len(values) - 1)]
+        below = self._frozen.cdf(self.low)
+        return np.clip(self._frozen.ppf(below + u * self._mass), self.low, self.high)
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """An interval that holds all but about WINDOW_TAIL of the mass on each side."""
+        low, high = self._frozen.ppf(WINDOW_TAIL), -self._frozen.ppf(WINDOW_TAIL) + 2 * self.centre
+        return max(low, self.low), min(high, self.high)
+
+    @property
+    def centre(self) -> float:
+        """The median of the untruncated family."""
+        return sum(self.arguments) / 2 if self.family == "uniform" else self.arguments[0]
+
+    @property
+    def scale(self) -> float:
+        """A length on which the density varies: half the width of a uniform, else the scale parameter."""
+        if self.family == "choice":
+            return max(1.0, max(abs(a) for a in self.arguments))
+        return (self.high - self.low) / 2 if self.family == "uniform" else self.arguments[1]
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where, inside the support, the density is not smooth."""
+        centre = self.arguments[0]
+        return (centre,) if self.family == "laplace" and self.low < centre < self.high else ()
+
+    def nodes(self, count: int) -> tuple[Array, Array]:
+        """Return `count` Gauss nodes and their weights (sum 1): exact for polynomials up to degree 2 count - 1.
+
+        A Laplace density takes Gauss-Laguerre nodes on each side of its centre; a choice is its own nodes.
+        """
+        if self.family == "choice":
+            return np.array(self.arguments), np.full(len(self.arguments), 1 / len(self.arguments))
+        if self.family == "uniform":
+            x, weight = special.roots_legendre(count)
+            return self.centre + self.scale * x, weight / 2
+        location, scale = self.arguments
+        if self.family == "normal":
+            x, weight = special.roots_hermitenorm(count)
+            return location + scale * x, weight / weight.sum()
+        x, weight = special.roots_laguerre(count)
+        return np.concatenate([location - scale * x[::-1], location + scale * x]), np.concatenate(
+            [weight[::-1], weight]
+        ) / 2
+
+    @property
+    def standard(self) -> str:
+        """The draw, "normal" or "uniform" on (0, 1), that `from_standard` starts from."""
+        return "normal" if self.family == "normal" else "uniform"
+
+    def from_standard(self, draw: Any, arguments: Sequence[Any]) -> Any:
+        """Return the expression that turns a standard draw into one of this family (untruncated)."""
+        if self.family == "normal":
+            return arguments[0] + arguments[1] * draw
+        if self.family == "uniform":
+            return arguments[0] + (arguments[1] - arguments[0]) * draw
+        if self.family == "laplace":
+            side = draw - sympy.Rational(1, 2)
+            return arguments[0] - arguments[1] * Sign(side) * sympy.log(1 - 2 * Absolute(side))
+        steps = zip(range(1, len(arguments)), arguments, arguments[1:], strict=False)
+        return arguments[0] + sum((b - a) * Step(draw * len(arguments) - k) for k, a, b in steps)
+
+    def potential_gradient(self, x: sympy.Symbol, arguments: Sequence[sympy.Expr]) -> sympy.Expr:
+        """Return the derivative of -log density inside the support, with symbols standing for the family's arguments."""
+        if self.family == "normal":
+            return (x - arguments[0]) / arguments[1] ** 2
+        if self.family == "laplace":
+            from sandbox.expression import Sign
+
+            return Sign(x - arguments[0]) / arguments[1]
+        return sympy.Integer(0)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The prior φ(w): independent distributions, one per parameter, each with a density."""
+
+    names: tuple[str, ...]
+    distributions: tuple[Distribution, ...]
+
+    @property
+    def bounds(self) -> Array:
+        """The support's box, shape (D, 2); infinite where the prior is unbounded."""
+        return np.array([[d.low, d.high] for d in self.distributions])
+
+    @property
+    def centre(self) -> Array:
+        """Each parameter's median, shape (D,)."""
+        return np.array([d.centre for d in self.distributions])
+
+    @property
+    def scale(self) -> Array:
+        """Each parameter's length scale, shape (D,)."""
+        return np.array([d.scale for d in self.distributions])
+
+    @property
+    def kinks(self) -> tuple[tuple[float, ...], ...]:
+        """Per parameter, where the density is not smooth."""
+        return tuple(d.kinks for d in self.distributions)
+
+    def window(self) -> Array:
+        """Return a finite box, shape (D, 2), that holds all but a negligible part of the mass."""
+        return np.array([d.window for d in self.distributions])
+
+    def log_density(self, points: Array) -> Array:
+        """Return log φ at points of shape (N, D); -inf outside the support."""
+        return sum((d.log_density(points[:, k]) for k, d in enumerate(self.distributions)), np.zeros(len(points)))
+
+    def quantile(self, uniforms: Array) -> Array:
+        """Map uniforms of shape (N, D) in (0, 1) to draws from the prior."""
+        return np.stack([d.quantile(uniforms[:, k]) for k, d in enumerate(self.distributions)], axis=1)
+
+
+def _read_call(text: str) -> tuple[str, tuple[float, ...]]:
+    allowed = ", ".join(SIGNATURES.values())
+    if len(text) > 500:
+        raise InputError(f"a distribution of {len(text)} characters is too long; allowed: {allowed}")
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise InputError(f"'{text}' is not a distribution; allowed: {allowed}") from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.keywords:
+        raise InputError(f"'{text}' is not a distribution; allowed: {allowed}")
+    if call.func.id not in SIGNATURES:
+        raise InputError(
+            f"unknown distribution '{call.func.id}'{nearest(call.func.id, SIGNATURES)}; allowed: {allowed}"
+        )
+    return call.func.id, tuple(_number(node, text) for node in call.args)
+
+
+def _number(node: ast.expr, text: str) -> float:
+    sign = 1.0
+    while isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+        sign = -sign if isinstance(node.op, ast.USub) else sign
+        node = node.operand
+    if not isinstance(node, ast.Constant) or type(node.value) not in (int, float):
+        raise InputError(f"the arguments of '{text}' must be numbers; found '{ast.unparse(node)}'")
+    return _finite(sign * float(node.value), text)
+
+
+def _finite(value: float, text: str) -> float:
+    if not math.isfinite(value):
+        raise InputError(f"'{text}': the numbers must be finite")
+    return value
+
+
+def _check_arguments(family: str, arguments: tuple[float, ...], text: str) -> None:
+    if family == "choice":
+        if not arguments:
+            raise InputError(f"'{text}' has no values; allowed: {SIGNATURES[family]}")
+        return
+    if len(arguments) != 2:
+        raise InputError(f"'{text}' has {len(arguments)} arguments; allowed: {SIGNATURES[family]}")
+    if family == "uniform" and not arguments[0] < arguments[1]:
+        raise InputError(f"'{text}' is empty: low must be below high")
+    if family != "uniform" and not arguments[1] > 0:
+        raise InputError(f"'{text}': the second argument must be positive")

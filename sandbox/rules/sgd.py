@@ -1,0 +1,45 @@
+"""Stochastic gradient descent, w' = w - eta (g + decay w): Robbins and Monro 1951."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from sandbox.jit import lane_function
+from sandbox.rules.base import Array, Rule
+from sandbox.rules.schedule import Schedule, factors
+
+
+class Sgd(Rule):
+    """Plain SGD; all its noise comes from the gradient estimator. With the full gradient: gradient descent."""
+
+    follows: ClassVar[Literal["loss", "posterior"]] = "loss"
+    uses_normals: ClassVar[bool] = False
+
+    rule: Literal["sgd"]
+    learning_rate: float = Field(gt=0, description="eta, at the start of the schedule")
+    schedule: Schedule = Field(default="constant", description="constant, {step: ...} or {cosine: ...}")
+    weight_decay: float = Field(default=0.0, ge=0, description="adds weight_decay * w to the gradient")
+
+    def rates(self, steps: npt.NDArray[np.int64], total: int) -> Array:
+        """Return eta at each step."""
+        return self.learning_rate * factors(self.schedule, steps, total)
+
+    def constants(self) -> tuple[float, ...]:
+        """Return the weight decay."""
+        return (self.weight_decay,)
+
+    @property
+    def default_gradient(self) -> Any:
+        """None: what makes SGD stochastic must be said."""
+        return None
+
+
+@lane_function
+def step(w: Any, g: Any, rate: float, weight_decay: float) -> None:
+    """Move a block by one step of SGD."""
+    for i in range(w.size):
+        w[i] = w[i] - rate * (g[i] + weight_decay * w[i])
