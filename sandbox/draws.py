@@ -48,7 +48,7 @@ def fill_bits(bits: Any, first: int, calls: int, particle: int, step: int, strea
 
 
 @lane_function
-def _call(bits: Any, particle: int, step: int, k: int, stream: int, key_0: int, key_1: int) -> None:
+def _call(bits: Any, particle: int, step: int, k: int, stream: int, key_0: Any, key_1: Any) -> None:
     for i in range(LANES):
         c0 = np.uint32(particle + i)
         c1 = np.uint32(step)
@@ -76,9 +76,19 @@ def _call(bits: Any, particle: int, step: int, k: int, stream: int, key_0: int, 
 # vector versions of log, sin and cos.
 #   -2 log((1+s)/(1-s)) = s (A0 + A1 s^2 + ...)  for |s| <= (sqrt 2 - 1)/(sqrt 2 + 1)
 #   sin(pi t) = t (B0 + B1 t^2 + ...) and cos(pi t) = C0 + C1 t^2 + ...  for |t| <= 1/2
-_A = tuple(-2 * a for a in (2.0000000000083595, 0.66666665247487523, 0.40000384672375187, 0.2853505103781631, 0.23616359099145985))  # fmt: skip
-_B = (3.1415926535896351, -5.167712779987959, 2.5501640359067447, -0.59926443393572865, 0.082144794670648549, -0.0073640054721157226, 0.00044749208490771011)  # fmt: skip
-_C = (0.99999999999924796, -4.9348022002498495, 4.0587121075374376, -1.3352623152615700, 0.23532543658771121, -0.025776316427315859, 0.0018399894372694042)  # fmt: skip
+# fmt: off
+_A = tuple(-2 * a for a in (
+    2.0000000000083595, 0.66666665247487523, 0.40000384672375187, 0.2853505103781631, 0.23616359099145985,
+))
+_B = (
+    3.1415926535896351, -5.167712779987959, 2.5501640359067447, -0.59926443393572865,
+    0.082144794670648549, -0.0073640054721157226, 0.00044749208490771011,
+)
+_C = (
+    0.99999999999924796, -4.9348022002498495, 4.0587121075374376, -1.3352623152615700,
+    0.23532543658771121, -0.025776316427315859, 0.0018399894372694042,
+)
+# fmt: on
 _MINUS_TWO_LOG_2 = -2 * math.log(2)
 
 
@@ -99,9 +109,9 @@ def fill_normals(normals: Any, bits: Any, pairs: int) -> None:
             log_part = s * (real(_A[0]) + q * (real(_A[1]) + q * (real(_A[2]) + q * log_part)))
             # u = word / 2^32; at exponent 32 the last term is exactly 0, so that u near 1 keeps its precision.
             radius = np.sqrt(log_part + (exponent - real(32)) * real(_MINUS_TWO_LOG_2))
-            # 31 bits choose a direction in the half plane x > 0, the remaining one its side.
+            # 31 bits choose a direction in the half plane x > 0 (the middle of a cell), the remaining one its side.
             word = np.int32(bits[(2 * p + 1) * LANES + i])
-            t = real(np.int32(word << np.int32(1))) * real(2.0**-32) + real(2.0**-33)
+            t = real(np.int32(word << np.int32(1))) * real(2.0**-32) + real(2.0**-32)
             q = t * t
             sine = real(_B[4]) + q * (real(_B[5]) + q * real(_B[6]))
             sine = t * (real(_B[0]) + q * (real(_B[1]) + q * (real(_B[2]) + q * (real(_B[3]) + q * sine))))
@@ -114,11 +124,12 @@ def fill_normals(normals: Any, bits: Any, pairs: int) -> None:
 
 @lane_function
 def fill_uniforms(uniforms: Any, bits: Any, planes: int) -> None:
-    """Turn planes of bits into uniforms on (0, 1): the midpoints of 2^32 equal cells (2^24 in float32)."""
+    """Turn planes of bits into uniforms on (0, 1): the midpoints of 2^32 equal cells (2^23 in float32)."""
     real = uniforms.dtype.type
     for i in range(planes * LANES):
         if real is np.float32:
-            uniforms[i] = (real(bits[i] >> np.uint32(8)) + real(0.5)) * real(2.0**-24)
+            # With one bit more, the midpoints would need 25 digits, and the last be rounded to 1.
+            uniforms[i] = (real(bits[i] >> np.uint32(9)) + real(0.5)) * real(2.0**-23)
         else:
             uniforms[i] = (real(bits[i]) + real(0.5)) * real(2.0**-32)
 
@@ -144,7 +155,8 @@ def fill_permuted(indices: Any, position: int, count: int, keys: Any) -> None:
     `keys` holds four planes of bits, the permutation's key; count <= 2^24. `indices` has three planes, the first for
     the result, the others scratch. A Feistel network on two mixed-radix digits permutes 0 ... rows * columns - 1 (Black
     and Rogaway, "Ciphers with arbitrary finite domains", 2002); the few images that are not below count are
-    permuted again until they are.
+    permuted again until they are. A full grid with both sides odd (9, 15, 25, ...) yields even permutations only,
+    which leaves the joint law of any count - 2 images untouched.
     """
     rows, columns = _radices(count)
     left, right = indices[LANES : 2 * LANES], indices[2 * LANES : 3 * LANES]
@@ -152,7 +164,7 @@ def fill_permuted(indices: Any, position: int, count: int, keys: Any) -> None:
         indices[i] = count
         left[i] = position // rows
         right[i] = position % rows
-    walking = LANES
+    walking: Any = LANES
     rounds = PERMUTATION_ROUNDS if count >= 64 else 2 * PERMUTATION_ROUNDS
     while walking > 0:
         for r in range(0, rounds, 2):
@@ -168,9 +180,9 @@ def fill_permuted(indices: Any, position: int, count: int, keys: Any) -> None:
 
 
 @lane_function
-def _radices(count: int) -> tuple[int, int]:
+def _radices(count: Any) -> tuple[Any, Any]:
     """Return rows and columns, both near sqrt(count), whose product exceeds `count` by as little as can be found."""
-    root = np.int64(np.ceil(np.sqrt(count)))
+    root: Any = np.int64(np.ceil(np.sqrt(count)))
     rows = root
     for candidate in range(root, max(root // 2, 1), -1):
         if -(-count // candidate) * candidate < -(-count // rows) * rows:
@@ -199,7 +211,7 @@ def key(seed: int, purpose: str) -> npt.NDArray[np.uint32]:
     words = [
         int(word) for word in np.frombuffer(purpose.encode().ljust(4 * -(-len(purpose.encode()) // 4), b"\0"), "<u4")
     ]
-    return np.random.SeedSequence(seed, spawn_key=words).generate_state(2, np.uint32)
+    return np.random.SeedSequence(seed, spawn_key=words).generate_state(2, np.uint32).astype(np.uint32)
 
 
 def philox(counter: npt.NDArray[np.uint32], key_words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
@@ -211,7 +223,8 @@ def philox(counter: npt.NDArray[np.uint32], key_words: npt.NDArray[np.uint32]) -
         p0, p1 = c[0] * _MULTIPLIER_0, c[2] * _MULTIPLIER_1
         c = [(p1 >> _HALF) ^ c[1] ^ np.uint64(k[0]), p1 & low, (p0 >> _HALF) ^ c[3] ^ np.uint64(k[1]), p0 & low]
         k = [(k[0] + int(_WEYL_0)) & 0xFFFFFFFF, (k[1] + int(_WEYL_1)) & 0xFFFFFFFF]
-    return np.stack(c, axis=-1).astype(np.uint32)
+    words: npt.NDArray[np.uint32] = np.stack(c, axis=-1).astype(np.uint32)
+    return words
 
 
 def uniforms(

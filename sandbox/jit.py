@@ -8,9 +8,9 @@ code in milliseconds. Parameters are arguments, never captured: two values, one 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import platform
@@ -26,6 +26,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba import types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic, overload
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,17 +45,20 @@ FLAGS: dict[str, Any] = {
 
 def lane_function(function: F) -> F:
     """Compile a function that works on one block of lanes or on one number; called from kernels only."""
-    return numba.njit(**FLAGS)(function)
+    compiled: F = numba.njit(**FLAGS)(function)
+    return compiled
 
 
 def cached_kernel(function: F) -> F:
     """Compile the entry point of a generated module and keep its machine code on disk."""
-    return numba.njit(cache=True, **FLAGS)(function)
+    compiled: F = numba.njit(cache=True, **FLAGS)(function)
+    return compiled
 
 
 def uncached_kernel(function: F) -> F:
     """Compile an entry point for this process only."""
-    return numba.njit(**FLAGS)(function)
+    compiled: F = numba.njit(**FLAGS)(function)
+    return compiled
 
 
 def _bitcast(integer: Any, floating: Any, to_float: bool) -> Any:
@@ -68,22 +72,22 @@ _INTEGER = {types.float64: types.int64, types.float32: types.int32}
 _FLOATING = {integer: floating for floating, integer in _INTEGER.items()}
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _bits_of(context: Any, x: Any) -> Any:
     return _bitcast(_INTEGER[x], x, to_float=False)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _number_of(context: Any, bits: Any) -> Any:
     return _bitcast(bits, _FLOATING[bits], to_float=True)
 
 
-def exponent_and_mantissa(x: float) -> tuple[float, float]:
+def exponent_and_mantissa(x: Any) -> tuple[Any, Any]:
     """Split a positive normal number: x = 2^e m with m in [sqrt(1/2), sqrt(2)). Compiled code only."""
     raise NotImplementedError("for compiled code")
 
 
-@overload(exponent_and_mantissa, jit_options=FLAGS)  # type: ignore[untyped-decorator]
+@overload(exponent_and_mantissa, jit_options=FLAGS)  # type: ignore[arg-type]
 def _exponent_and_mantissa(x: Any) -> Any:
     real, integer = (np.float64, np.int64) if x == types.float64 else (np.float32, np.int32)
     width = integer(np.finfo(real).nmant)
@@ -92,7 +96,7 @@ def _exponent_and_mantissa(x: Any) -> Any:
 
     def split(x: Any) -> Any:
         # Numba widens 32-bit integer arithmetic to 64 bits: each step is narrowed back.
-        shifted = integer(_bits_of(x) - root)
+        shifted = integer(_bits_of(x) - root)  # type: ignore[call-arg]
         return real(integer(shifted >> width)), _number_of(integer((shifted & mantissa) + root))
 
     return split
@@ -111,7 +115,8 @@ def compile_module(text: str, modules: Iterable[str], entry: str, signature: Any
     """Return the compiled function `entry` of the module that `text` spells, from disk where it was compiled before.
 
     `modules` names the modules whose functions the text imports: their sources are part of the kernel's identity.
-    A cache that cannot be used means one warning and a compilation for this process, never a failure.
+    A cache that cannot be used means one warning and a compilation for this process, never a failure; one that was
+    damaged is made anew.
     """
     name = f"sandbox_kernel_{_identity(text, modules)}"
     if name in sys.modules:
@@ -119,43 +124,75 @@ def compile_module(text: str, modules: Iterable[str], entry: str, signature: Any
     directory = cache_directory()
     if directory is not None:
         try:
-            return _compiled(_load(_written(directory, name, text), name), entry, signature)
+            return _kept(directory, name, text, entry, signature)
         except OSError as error:
             sys.modules.pop(name, None)
-            warnings.warn(f"the kernel cache {directory} cannot be used ({error}); compiling anew", stacklevel=2)
-    module = ModuleType(name)
-    exec(compile(text.replace("@cached_kernel", "@uncached_kernel"), f"<{name}>", "exec"), module.__dict__)
-    sys.modules[name] = module
+            # Without the name of the file it failed on, so that the warning shows once, not once per kernel.
+            reason = error.strerror or type(error).__name__
+            warnings.warn(f"the kernel cache {directory} cannot be used ({reason}); compiling anew", stacklevel=2)
+    module = _executed(name, text.replace("cached_kernel", "uncached_kernel"), f"<{name}>")
     return _compiled(module, entry, signature)
 
 
 def _identity(text: str, modules: Iterable[str]) -> str:
-    sources = [inspect.getsource(importlib.import_module(module)) for module in sorted({*modules, __name__})]
+    sources = [inspect.getsource(importlib.import_module(module)) for module in _reached(modules)]
     versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__, platform.machine())
     cpu = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
     return hashlib.sha256("\0".join([text, *sources, *versions, *cpu]).encode()).hexdigest()[:20]
 
 
-def _written(directory: Path, name: str, text: str) -> Path:
+def _reached(modules: Iterable[str]) -> list[str]:
+    """Return these modules, this one, and those from which they import compiled functions, sorted."""
+    found, waiting = {__name__}, set(modules)
+    while waiting:
+        found |= waiting
+        values = [value for module in waiting for value in vars(importlib.import_module(module)).values()]
+        waiting = {value.py_func.__module__ for value in values if isinstance(value, Dispatcher)} - found
+    return sorted(found)
+
+
+def _kept(directory: Path, name: str, text: str, entry: str, signature: Any) -> Any:
+    """Compile with the machine code kept on disk. Raises OSError where it cannot be."""
+    machine_code = directory / "__pycache__"
+    machine_code.mkdir(parents=True, exist_ok=True)
+    # Numba would quietly write elsewhere, or raise RuntimeError, where this directory does not take files.
+    tempfile.TemporaryFile(dir=machine_code).close()
     path = directory / f"{name}.py"
-    if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=directory, suffix=".part")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        # Another process may be writing the same kernel: a rename shows a whole file or none.
-        Path(part).replace(path)
-    return path
+    if not path.exists() or path.read_bytes() != text.encode():
+        _write(path, text)
+    # Damaged machine code may crash the process, and a damaged index raises whatever pickle raises.
+    seal = machine_code / f"{name}.sha256"
+    if not seal.exists() or seal.read_bytes() != _digest(machine_code, name).encode():
+        for file in machine_code.glob(f"{name}.*.nb[ic]"):
+            file.unlink(missing_ok=True)
+    function = _compiled(_executed(name, text, str(path)), entry, signature)
+    if function.stats.cache_misses:
+        _write(seal, _digest(machine_code, name))
+    return function
 
 
-def _load(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise OSError(f"cannot load {path}")
-    module = importlib.util.module_from_spec(spec)
+def _digest(machine_code: Path, name: str) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(machine_code.glob(f"{name}.*.nb[ic]")):
+        # Another process may have found the entry unsealed, and removed it.
+        with contextlib.suppress(FileNotFoundError):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "wb") as file:
+        file.write(text.encode())
+    # Another process may be writing the same file: a rename shows a whole file or none.
+    Path(part).replace(path)
+
+
+def _executed(name: str, text: str, path: str) -> ModuleType:
+    module = ModuleType(name)
     # Registered before it runs: otherwise the cached code names a module that the next process cannot import.
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    exec(compile(text, path, "exec"), module.__dict__)
     return module
 
 

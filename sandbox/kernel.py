@@ -20,7 +20,7 @@ from sandbox import jit
 from sandbox.block import lane_code, normals_code, planes
 from sandbox.draws import STREAM_RULE
 from sandbox.expression import functions_used
-from sandbox.gradients import Estimator
+from sandbox.gradients import GRADIENT, Estimator
 from sandbox.loss import Loss
 from sandbox.prior import Prior
 from sandbox.rules import Rule
@@ -107,7 +107,7 @@ class Kernel:
     def advance(
         self, positions: Array, blocks: tuple[int, int], steps: tuple[int, int], total: int, key: npt.NDArray[np.uint32]
     ) -> None:
-        """Move blocks[0] <= block < blocks[1] of `positions` in place through steps[0] <= step < steps[1] of `total`."""
+        """Move blocks[0] <= block < blocks[1] in place through steps[0] <= step < steps[1] of `total`."""
         rates = self.rule.rates(np.arange(*steps), total).astype(self.dtype)
         self.compiled(positions, *blocks, *steps, key, rates, self.constants, self.table, self.weights)
 
@@ -129,11 +129,15 @@ def build(
     """
     constant = _Constants()
     estimator = gradient.stage(loss, constant)
+    estimate = list(estimator.estimate)
     parts = [_rule_part(rule, len(loss.parameters), constant)]
     if rule.follows == "posterior":
         if nbeta is None:
             raise ValueError("a rule that follows the posterior needs nbeta")
-        parts.insert(0, _posterior_part(loss, prior, nbeta, constant))
+        # One pass over the block instead of two, where the estimate ends with the loss's gradient.
+        is_last = estimate[-1] == GRADIENT
+        del estimate[len(estimate) - is_last :]
+        parts.insert(0, _posterior_part(loss, prior, nbeta, constant, is_last))
     if reflecting:
         parts.append(_walls_part(prior, constant))
     names = planes("w", loss.symbols) | planes("s", loss.columns)
@@ -142,7 +146,7 @@ def build(
     functions += [text for part in parts for text in part.functions]
     imports = [*estimator.imports, *(name for part in parts for name in part.imports)]
     imports += [f"sandbox.elementary.{name}" for name in functions_used("\n".join(functions).split("\n"))]
-    each_step = [*estimator.estimate, *(line for part in parts for line in part.lines)]
+    each_step = [*estimate, *(line for part in parts for line in part.lines)]
     text = _TEXT.format(
         title=f"{rule.rule} with {gradient.name} gradients, D = {len(loss.parameters)}",  # type: ignore[attr-defined]
         imports=_import_lines(imports),
@@ -186,19 +190,20 @@ def _rule_part(rule: Rule, dimension: int, constant: _Constants) -> _Part:
     return _Part((*normals.lines, call), normals.allocate, (*normals.imports, f"{module}.step as move"))
 
 
-def _posterior_part(loss: Loss, prior: Prior, nbeta: float, constant: _Constants) -> _Part:
-    """Turn the gradient of L_n into that of nbeta L_n - log φ."""
+def _posterior_part(loss: Loss, prior: Prior, nbeta: float, constant: _Constants, from_loss: bool) -> _Part:
+    """Leave in g the gradient of nbeta L_n - log φ: from the gradient of L_n in g, or straight from the loss."""
     gradients = [sympy.Symbol(f"_g{j}", real=True) for j in range(len(loss.parameters))]
+    names = planes("w", loss.symbols) | planes("s", loss.columns) | planes("g", gradients)
     temperature = sympy.Symbol("_nbeta", real=True)
-    names = planes("w", loss.symbols) | planes("g", gradients)
     scalars = {temperature: constant(nbeta)}
     outputs = {}
     for j, (w, distribution) in enumerate(zip(loss.symbols, prior.distributions, strict=True)):
         arguments = [sympy.Symbol(f"_c{j}_{k}", real=True) for k in range(len(distribution.arguments))]
         scalars |= {s: constant(value) for s, value in zip(arguments, distribution.arguments, strict=True)}
-        outputs[f"g[{j} * LANES + i]"] = temperature * gradients[j] + distribution.potential_gradient(w, arguments)
-    code = lane_code("posterior_gradient", ("w", "g", "constants"), outputs, names, scalars)
-    return _Part(("posterior_gradient(w, g, constants)",), functions=(code,))
+        of_loss = loss.gradient_expressions[j] if from_loss else gradients[j]
+        outputs[f"g[{j} * LANES + i]"] = temperature * of_loss + distribution.potential_gradient(w, arguments)
+    code = lane_code("posterior_gradient", ("w", "s", "g", "constants"), outputs, names, scalars)
+    return _Part(("posterior_gradient(w, s, g, constants)",), functions=(code,))
 
 
 def _walls_part(prior: Prior, constant: _Constants) -> _Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,7 @@ class Distribution:
     def parse(cls, text: str | float) -> Distribution:
         """Read "normal(0, 1)" or a plain number (a fixed value). Raises InputError."""
         if isinstance(text, (int, float)) and not isinstance(text, bool):
-            return cls("choice", (_finite(float(text), str(text)),))
+            return cls("choice", (_finite(text, str(text)),))
         family, arguments = _read_call(str(text))
         _check_arguments(family, arguments, str(text))
         low, high = arguments if family == "uniform" else (-math.inf, math.inf)
@@ -57,7 +58,9 @@ class Distribution:
         """Return the same density kept to [low, high]. Raises InputError when no mass is left there."""
         if self.family == "choice":
             raise InputError(f"{self} is discrete: it cannot be kept to a box")
-        cut = replace(self, low=max(low, self.low), high=min(high, self.high))
+        ends = max(low, self.low), min(high, self.high)
+        # A part of a uniform is a uniform: its arguments follow, the other families keep theirs.
+        cut = replace(self, arguments=ends if self.family == "uniform" else self.arguments, low=ends[0], high=ends[1])
         if not cut.low < cut.high or not cut._mass > 0:
             raise InputError(f"the box [{low:g}, {high:g}] holds none of the mass of {self}")
         return cut
@@ -77,20 +80,28 @@ class Distribution:
     @functools.cached_property
     def _mass(self) -> float:
         """Mass of the untruncated density inside [low, high]."""
+        # From the nearer tail: far above the centre, differences of the distribution function are all rounding.
+        if self.low > self.centre:
+            return float(self._frozen.sf(self.low) - self._frozen.sf(self.high))
         return float(self._frozen.cdf(self.high) - self._frozen.cdf(self.low))
 
     def log_density(self, x: Array) -> Array:
         """Return the log density at `x` (any shape), -inf outside [low, high]."""
         inside = (x >= self.low) & (x <= self.high)
-        return np.where(inside, self._frozen.logpdf(x) - math.log(self._mass), -np.inf)
+        density: Array = np.where(inside, self._frozen.logpdf(x) - math.log(self._mass), -np.inf)
+        return density
 
     def quantile(self, u: Array) -> Array:
         """Return the inverse distribution function at `u` in (0, 1), any shape."""
         if self.family == "choice":
             values = np.array(self.arguments)
             return values[np.minimum((u * len(values)).astype(np.intp), len(values) - 1)]
-        below = self._frozen.cdf(self.low)
-        return np.clip(self._frozen.ppf(below + u * self._mass), self.low, self.high)
+        if self.low > self.centre:
+            free = self._frozen.isf(self._frozen.sf(self.low) - u * self._mass)
+        else:
+            free = self._frozen.ppf(self._frozen.cdf(self.low) + u * self._mass)
+        draws: Array = np.clip(free, self.low, self.high)
+        return draws
 
     @property
     def window(self) -> tuple[float, float]:
@@ -153,12 +164,10 @@ class Distribution:
         return arguments[0] + sum((b - a) * Step(draw * len(arguments) - k) for k, a, b in steps)
 
     def potential_gradient(self, x: sympy.Symbol, arguments: Sequence[sympy.Expr]) -> sympy.Expr:
-        """Return the derivative of -log density inside the support, with symbols standing for the family's arguments."""
+        """Return d(-log density)/dx inside the support, with symbols standing for the family's arguments."""
         if self.family == "normal":
             return (x - arguments[0]) / arguments[1] ** 2
         if self.family == "laplace":
-            from sandbox.expression import Sign
-
             return Sign(x - arguments[0]) / arguments[1]
         return sympy.Integer(0)
 
@@ -225,15 +234,16 @@ def _number(node: ast.expr, text: str) -> float:
     while isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
         sign = -sign if isinstance(node.op, ast.USub) else sign
         node = node.operand
-    if not isinstance(node, ast.Constant) or type(node.value) not in (int, float):
+    if not isinstance(node, ast.Constant) or isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
         raise InputError(f"the arguments of '{text}' must be numbers; found '{ast.unparse(node)}'")
-    return _finite(sign * float(node.value), text)
+    return sign * _finite(node.value, text)
 
 
 def _finite(value: float, text: str) -> float:
-    if not math.isfinite(value):
-        raise InputError(f"'{text}': the numbers must be finite")
-    return value
+    # An integer may be too long for a float.
+    if not abs(value) <= sys.float_info.max:
+        raise InputError(f"'{text[:60]}': the numbers must be finite")
+    return float(value)
 
 
 def _check_arguments(family: str, arguments: tuple[float, ...], text: str) -> None:

@@ -16,6 +16,10 @@ from sandbox.settings import Settings
 Array = npt.NDArray[np.float64]
 
 
+GRADIENT = "gradient(w, s, g)"
+"""The source line that leaves in g the loss's gradient for the columns in s."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """The part of a kernel that estimates the gradient, as source lines.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from sandbox.gradients.base import Array, Estimator, Stage
+from sandbox.gradients.base import GRADIENT, Array, Estimator, Stage
 from sandbox.loss import Loss
 
 
@@ -20,10 +20,10 @@ class Full(Estimator):
             return Stage(
                 imports=("sandbox.block.spread_row",),
                 allocate=("spread_row(s, table, 0)",),
-                estimate=("gradient(w, s, g)",),
+                estimate=(GRADIENT,),
             )
         return Stage(
-            imports=("sandbox.block.spread_row", "sandbox.planes.clear", "sandbox.planes.accumulate"),
+            imports=("sandbox.block.spread_row", "sandbox.block.clear", "sandbox.block.accumulate"),
             estimate=(
                 "clear(g)",
                 "for row in range(weights.size):",

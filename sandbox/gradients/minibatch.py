@@ -21,7 +21,7 @@ from pydantic import Field
 from sandbox.block import lane_code, planes
 from sandbox.draws import STREAM_BATCH, STREAM_INPUT
 from sandbox.errors import InputError
-from sandbox.gradients.base import Estimator, Stage
+from sandbox.gradients.base import GRADIENT, Estimator, Stage
 from sandbox.loss import Loss
 
 Draw = Literal["with_replacement", "without_replacement", "reshuffled", "fresh"]
@@ -59,9 +59,11 @@ class Minibatch(Estimator):
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
         """Return the loop over the batch: draw one sample per lane, then add its share."""
         source = _fresh(loss, constant) if self.draw == "fresh" else _INDEXED[self.draw]
+        each: tuple[str, ...]
+        end: tuple[str, ...]
         # Where the data enter through means only, the batch's mean row is all that the gradient needs.
         if loss.is_affine:
-            start, each, end = "clear(s)", (source.add_row,), ("gradient(w, s, g)",)
+            start, each, end = "clear(s)", (source.add_row,), (GRADIENT,)
         else:
             start, each, end = "clear(g)", (source.set_row, "gradient(w, s, h)", "accumulate(g, h, share)"), ()
         loop = tuple(f"    {line}" for line in (*source.draw, *each))
@@ -75,7 +77,7 @@ class Minibatch(Estimator):
 
 @dataclass(frozen=True)
 class _Source:
-    """Source lines that give each lane a sample: `prepare` once a step, `draw` once a sample, then the row of columns."""
+    """Source lines that give each lane a sample: `prepare` once a step, `draw` once a sample, then the columns' row."""
 
     imports: tuple[str, ...]
     allocate: tuple[str, ...]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import sympy
+
+from sandbox.block import lane_code, normals_code, planes
 from sandbox.draws import STREAM_GRADIENT_NOISE
 from sandbox.errors import InputError
 from sandbox.gradients.base import Estimator, Stage
 from sandbox.gradients.full import Full
 from sandbox.loss import Loss
-import sympy
-
-from sandbox.block import lane_code, normals_code, planes
 
 
 class Noisy(Estimator):

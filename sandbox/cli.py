@@ -1,0 +1,189 @@
+"""The command line: arguments in, one call, exit code out. Results go to stdout, progress and errors to stderr.
+
+Exit codes: 0 done; 1 the run failed; 2 the input is wrong; 130 interrupted. Heavy modules are imported inside the
+commands, so that `sandbox --help` is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sandbox.errors import InputError, RunError
+
+_EXAMPLES = """\b
+Examples:
+  sandbox run scenarios/crossing.yaml
+  sandbox run crossing --set populations.sgd.learning_rate=0.1 --out results/faster
+  sandbox check my_scenario.yaml
+  sandbox answer results/crossing
+"""
+
+
+class _Group(click.Group):
+    """Turns the package's errors into a message and an exit code, for every command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = _plain_warning
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(str(error), err=True)
+            sys.exit(2)
+        except (RunError, OSError) as error:
+            click.echo(f"the run failed: {error}", err=True)
+            sys.exit(1)
+        except MemoryError:
+            click.echo("the run failed: not enough memory; fewer particles, frames or positions need less", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted; nothing was written", err=True)
+            sys.exit(130)
+
+
+def _plain_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {message}", err=True)
+
+
+@click.group(cls=_Group, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sandbox-slt", prog_name="sandbox")
+def main() -> None:
+    """Does SGD reach simple solutions? Particles on singular losses beside the exact Bayesian posterior."""
+
+
+def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value; may be given often."
+    )(command)
+    command = click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Another seed than the scenario's.")(
+        command
+    )
+    return click.argument("scenario")(command)
+
+
+def _loaded(scenario: str, overrides: tuple[str, ...], seed: int | None) -> Any:
+    from sandbox.scenario import load
+
+    return load(scenario, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
+
+
+@main.command(epilog=_EXAMPLES)
+@_scenario_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results [results/<scenario name>].")
+@click.option("--force", is_flag=True, help="Replace a finished result.")
+@click.option("--quick", is_flag=True, help="At most 1,000 particles and 2,000 steps: a look, not an answer.")
+@click.option("--threads", type=click.IntRange(1), help="Threads [all processors]; changes no bit of the result.")
+@click.option("--no-progress", is_flag=True, help="Say nothing on stderr while running.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def run(
+    scenario: str, overrides: tuple[str, ...], seed: int | None, out: Path | None, force: bool, quick: bool,
+    threads: int | None, no_progress: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Run SCENARIO (a file, or the name of one in scenarios/) and write record, answer, figure and animation."""
+    from sandbox.pipeline import run as run_scenario
+    from sandbox.progress import Silent, on_stderr
+    from sandbox.verdict import answer, markdown
+
+    loaded = _loaded(scenario, overrides, seed)
+    if quick:
+        sizes = (f"particles={min(loaded.particles, 1000)}", f"steps={min(loaded.steps, 2000)}")
+        loaded = _loaded(scenario, (*overrides, *sizes), seed)
+    progress = Silent() if no_progress else on_stderr()
+    target = out or Path("results") / loaded.name
+    try:
+        tree = run_scenario(loaded, out=target, force=force, threads=threads, progress=progress)
+    finally:
+        progress.close()
+    found = answer(tree)
+    click.echo(json.dumps(found, indent=1) if as_json else markdown(found))
+    click.echo(f"written to {target}", err=True)
+
+
+@main.command()
+@_scenario_options
+def check(scenario: str, overrides: tuple[str, ...], seed: int | None) -> None:
+    """Validate SCENARIO and print what was derived from it: λ and m of the strata, stability, sizes."""
+    from sandbox.plan import describe
+
+    click.echo(describe(_loaded(scenario, overrides, seed)))
+
+
+@main.command(name="list")
+def list_scenarios() -> None:
+    """List the scenarios in scenarios/ with their questions."""
+    from sandbox.scenario import available, load
+
+    for name in available():
+        click.echo(f"{name:20s} {load(name).question}")
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+def answer(results: tuple[Path, ...], as_json: bool) -> None:
+    """Print the answer of finished RESULTS."""
+    from sandbox.result import open_result
+    from sandbox.verdict import answer as answer_of
+    from sandbox.verdict import markdown
+
+    for result in results:
+        found = answer_of(open_result(result))
+        click.echo(json.dumps(found) if as_json else markdown(found))
+
+
+@main.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG to write [RESULT/figure.png].")
+def figure(result: Path, out: Path | None) -> None:
+    """Draw the figure of a finished RESULT again."""
+    from sandbox.figures import save_figure
+    from sandbox.result import open_result
+
+    save_figure(open_result(result), out or result / "figure.png")
+
+
+@main.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The GIF to write [RESULT/animation.gif].")
+@click.option("--frames", type=click.IntRange(2), help="At most this many frames.")
+@click.option("--fps", type=click.FloatRange(1, 50), default=15.0, show_default=True, help="Frames per second.")
+def animate(result: Path, out: Path | None, frames: int | None, fps: float) -> None:
+    """Draw the animation of a finished RESULT again."""
+    from sandbox.animation import animate as draw
+    from sandbox.result import open_result
+
+    draw(open_result(result), out or result / "animation.gif", frames=frames, fps=fps)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of scenarios, for editors that complete and check them."""
+    from sandbox.scenario import schema as schema_of
+
+    click.echo(json.dumps(schema_of(), indent=1))
+
+
+@main.command()
+@click.option("--peers", is_flag=True, help="Also time JAX (the optional extra `peers`).")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=7, show_default=True, help="Timed rounds; medians are shown."
+)
+def bench(peers: bool, repeats: int) -> None:
+    """Time the kernels side by side with good NumPy and plain Numba, in one process."""
+    from sandbox.bench import table
+
+    click.echo(table(peers=peers, repeats=repeats))
+
+
+@main.command()
+def doctor() -> None:
+    """Print versions, threads, the kernel cache, and a self-test of the draws."""
+    from sandbox.plan import diagnose
+
+    click.echo(diagnose())

@@ -1,0 +1,69 @@
+"""First and second derivatives, with a bound on their size that is known before they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+
+from sandbox.errors import InputError
+from sandbox.expression.functions import settled
+
+MAX_NODES = 1_000_000
+"""Most nodes that the derivatives asked for at once may be estimated to have."""
+
+
+def gradient(expression: Any, symbols: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the D first derivatives, almost everywhere. Raises InputError where they would be too large."""
+    _guard([expression], symbols)
+    return tuple(_derivative(expression, symbol) for symbol in symbols)
+
+
+def hessian(expression: Any, symbols: Sequence[Any]) -> list[list[Any]]:
+    """Return the D x D second derivatives, almost everywhere. Raises InputError where they would be too large."""
+    slope = gradient(expression, symbols)
+    _guard(slope, symbols)
+    count = len(symbols)
+    upper = {(i, j): _derivative(slope[i], symbols[j]) for i in range(count) for j in range(i, count)}
+    return [[upper[min(i, j), max(i, j)] for j in range(count)] for i in range(count)]
+
+
+def tree_size(expression: Any, known: dict[Any, int] | None = None) -> int:
+    """Return the number of nodes of the expression written out as a tree; shared parts are visited once."""
+    known = {} if known is None else known
+    size = known.get(expression)
+    if size is None:
+        size = known[expression] = 1 + sum(tree_size(argument, known) for argument in expression.args)
+    return size
+
+
+def _derivative(expression: Any, symbol: Any) -> Any:
+    return settled(sympy.diff(expression, symbol))
+
+
+def _guard(expressions: Sequence[Any], symbols: Sequence[Any]) -> None:
+    sizes: dict[Any, int] = {}
+    total = 0
+    for symbol in symbols:
+        known: dict[Any, int] = {}
+        total += sum(_derivative_size(expression, symbol, sizes, known) for expression in expressions)
+        if total > MAX_NODES:
+            raise InputError(
+                f"the derivatives of this expression would have more than {MAX_NODES} terms and factors: "
+                "write it with fewer factors, or as a shorter model"
+            )
+
+
+def _derivative_size(expression: Any, symbol: Any, sizes: dict[Any, int], known: dict[Any, int]) -> int:
+    """Return an upper bound for the nodes of d expression / d symbol by the sum, product and chain rules."""
+    if not expression.args or not expression.has(symbol):
+        return 1
+    if expression in known:
+        return known[expression]
+    own = tree_size(expression, sizes)
+    inner = [_derivative_size(argument, symbol, sizes, known) for argument in expression.args if argument.has(symbol)]
+    # Each factor's derivative stands beside all other factors; each argument's beside the function's own slope.
+    beside = 0 if expression.is_Add else own + 2
+    bound = known[expression] = sum(inner) + len(inner) * beside
+    return bound

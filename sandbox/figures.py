@@ -1,0 +1,218 @@
+"""The still picture of a run: where the particles lie, how they spread along W0, and what share each stratum holds."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sandbox.compare import BOUNDS, REFERENCES
+from sandbox.drawing import (
+    GREY,
+    INK,
+    PALE,
+    Arm,
+    Cloud,
+    Piles,
+    Shares,
+    draw_contours,
+    draw_curve,
+    excess_label,
+    set_time_axis,
+    style,
+    write_whole,
+)
+from sandbox.errors import InputError, nearest
+from sandbox.scene import Scene, wrapped
+from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED
+
+FORMATS: dict[str, dict[str, None]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+"""What a figure can be saved as, with the metadata to leave out, so that the same run gives the same bytes."""
+DASHES = dict(zip(REFERENCES, ("-", "--", ":"), strict=True))
+"""The line that stands for each reference."""
+WORDS = {SIMPLER: "simpler than", SAME: "same as", LESS_SIMPLE: "less simple than", UNDECIDED: "undecided against"}
+"""A verdict, short enough for a legend."""
+DPI = 130
+
+_CHARACTERS = 13.5
+"""How many characters of the verdicts' size fit into an inch."""
+
+
+def figure(tree: xr.DataTree) -> Figure:
+    """Return the picture of a run: the loss with particles and W0, histograms along W0, occupancies over time.
+
+    Raises InputError where the tree is not a run's.
+    """
+    scene = Scene.of(tree)
+    with style():
+        return _draw(scene)
+
+
+def save_figure(tree: xr.DataTree, path: str | Path) -> None:
+    """Write `figure(tree)` to a .png, .pdf or .svg file, whole or not at all. Raises InputError and OSError."""
+    kind = Path(path).suffix[1:].lower()
+    if kind not in FORMATS:
+        allowed = ", ".join(f".{name}" for name in FORMATS)
+        raise InputError(f"'{path}' does not end like a picture{nearest(kind, FORMATS)}; allowed: {allowed}")
+    buffer = io.BytesIO()
+    drawn = figure(tree)
+    with style():
+        drawn.savefig(buffer, format=kind, dpi=DPI, metadata=FORMATS[kind])
+    write_whole(path, buffer.getvalue())
+
+
+def _draw(scene: Scene) -> Figure:
+    arms, strata = max(1, len(scene.arms)), len(scene.strata)
+    columns = [1 if arms <= 3 else 2, 1 if strata <= 3 else 2]
+    rows = max(-(-arms // columns[0]), -(-strata // columns[1]))
+    widths = [5.2, 3.2 * columns[0] if scene.arms else 1.2 + 0.75 * strata, 2.9 * columns[1]]
+    result = Figure(figsize=(sum(widths), max(5.0, 1.75 * rows) + 0.6 + 0.2 * len(scene.populations)))
+    FigureCanvasAgg(result)
+    result.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06, wspace=0.03)
+    grid = result.add_gridspec(1, 3, width_ratios=widths)
+    _landscape(result, grid[0, 0], scene)
+    _along(result, grid[0, 1], scene, columns[0])
+    _occupancies(result, grid[0, 2], scene, columns[1])
+    _words(result, scene, sum(widths))
+    return result
+
+
+def _landscape(result: Figure, place: SubplotSpec, scene: Scene) -> None:
+    """Draw the particles at the last time on the loss."""
+    names = scene.scenario.prior.names
+    last = f"at step {scene.times[-1]:,}"
+    if len(names) == 1:
+        halves = place.subgridspec(2, 1)
+        lower = result.add_subplot(halves[1, 0])
+        draw_curve(result.add_subplot(halves[0, 0]), scene)
+        piles = Piles(lower, scene, [-1])
+        piles.show(-1)
+        lower.set_title(f"particles {last}, and the posterior")
+        return
+    axes = result.add_subplot(place)
+    cloud = Cloud(axes, scene)
+    cloud.show(-1)
+    least = f", least over {names[2]}" if len(names) == 3 else ""
+    axes.set_title(f"particles {last}, on the excess loss{least}", parse_math=False)
+    contours = draw_contours(axes, scene)
+    if contours is not None:
+        bar = result.colorbar(contours, ax=axes, shrink=0.75, pad=0.02)
+        bar.set_label(excess_label(scene))
+        bar.ax.minorticks_off()
+
+
+def _along(result: Figure, place: SubplotSpec, scene: Scene, columns: int) -> None:
+    """Draw the histograms along each arm, or the shares of the strata where there is no arm."""
+    if not scene.arms:
+        axes = result.add_subplot(place)
+        shares = Shares(axes, scene)
+        shares.show(-1)
+        _intervals(axes, scene, shares)
+        axes.set_title("shares of the strata at the last step")
+        return
+    grid = place.subgridspec(-(-len(scene.arms) // columns), columns)
+    for k, name in enumerate(scene.arms):
+        axes = result.add_subplot(grid[k // columns, k % columns])
+        Arm(axes, scene, name, [-1]).show(-1)
+        counts = {p: int(data.along_count.sel(arm=name).values[-1].sum()) for p, data in scene.populations.items()}
+        empty = [p for p, count in counts.items() if not count]
+        if empty:
+            note = f"along {name} (no particles: {', '.join(empty)})"
+            axes.set_title(wrapped(note, 44 if columns == 1 else 38, 2), parse_math=False)
+
+
+def _intervals(axes: Axes, scene: Scene, shares: Shares) -> None:
+    """Add the bootstrap intervals to the bars of the last time."""
+    for name in scene.populations:
+        middle, low, high = (scene.occupancy(name, bound)[-1] for bound in BOUNDS)
+        # The interval of a share at the edge may, by rounding, not reach it.
+        reach = np.maximum([middle - low, high - middle], 0)
+        axes.errorbar(shares.centres(name), middle, reach, fmt="none", ecolor=INK, elinewidth=1, zorder=11)
+
+
+def _occupancies(result: Figure, place: SubplotSpec, scene: Scene, columns: int) -> None:
+    """Draw each stratum's share over time, one panel a stratum, with the references' masses."""
+    rows = -(-len(scene.strata) // columns)
+    grid = place.subgridspec(rows, columns)
+    for k in range(len(scene.strata)):
+        axes = result.add_subplot(grid[k // columns, k % columns])
+        _occupancy(axes, scene, k)
+        if k % columns == 0:
+            axes.set_ylabel("share of particles")
+        # The last of each column carries the axis.
+        if k + columns < len(scene.strata):
+            axes.set_xlabel("")
+            axes.tick_params(labelbottom=False)
+
+
+def _occupancy(axes: Axes, scene: Scene, k: int) -> None:
+    set_time_axis(axes, scene)
+    tops = [0.02]
+    for name, colour in scene.colours.items():
+        middle, low, high = (scene.occupancy(name, bound)[:, k] for bound in BOUNDS)
+        axes.plot(scene.times, middle, color=colour, lw=1.5, label=name)
+        axes.fill_between(scene.times, low, high, color=colour, alpha=0.25, lw=0)
+        masses = scene.comparison.reference_mass.sel(population=name, stratum=scene.strata[k])
+        tops += [float(high.max()), *(mass for mass in masses.values if math.isfinite(mass))]
+        for reference, dashes in DASHES.items():
+            mass = float(masses.sel(reference=reference))
+            ink = INK if reference == "posterior" else colour
+            axes.axhline(mass, color=ink, ls=dashes, lw=1, alpha=0.9, zorder=1.9)
+    axes.set_ylim(0, 1.08 * max(tops))
+    axes.set_title(_stratum_title(scene, scene.strata[k]), parse_math=False)
+
+
+def _stratum_title(scene: Scene, stratum: str) -> str:
+    row: Any = scene.posterior.sel(stratum=stratum)
+    coefficient, multiplicity = float(row.learning_coefficient), float(row.multiplicity)
+    if not math.isfinite(coefficient):
+        return stratum
+    return f"{stratum} (λ = {coefficient:.3g}, m = {multiplicity:.0f})"
+
+
+def verdict_line(scene: Scene, name: str) -> str:
+    """Return what the comparison says of a population: the verdict on each reference, with the preference."""
+    parts = []
+    for reference in DASHES:
+        row: Any = scene.comparison.sel(population=name, reference=reference)
+        value, low, high = (float(row.preference.sel(bound=bound)) for bound in BOUNDS)
+        verdict = WORDS[str(row.verdict.item())]
+        # The first says in full what the others say in numbers.
+        in_full = reference == "posterior" or not math.isfinite(value)
+        number = row.reason.item() if in_full else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        parts.append(f"{verdict} {reference} ({number})")
+    return f"{scene.caption(name)}: {'; '.join(parts)}"
+
+
+def _words(result: Figure, scene: Scene, width: float) -> None:
+    """Write the question above, and below the verdicts, which are the populations' legend, and the references'."""
+    result.suptitle(wrapped(scene.scenario.question, int(11 * width), 2), fontsize=11, parse_math=False)
+    names = list(scene.populations)
+    lines = [wrapped(verdict_line(scene, name), int(_CHARACTERS * (width - 3.2)), 2) for name in names]
+    handles = [Line2D([], [], color=scene.colours[name], marker="o", ms=4, lw=1.5) for name in names]
+    verdicts = result.legend(handles, lines, loc="outside lower left", frameon=False, borderaxespad=0)
+    for text in verdicts.get_texts():
+        text.set_parse_math(False)
+    grey: Any = [Line2D([], [], color=GREY, ls=dashes, lw=1) for dashes in DASHES.values()]
+    grey[0] = (Patch(facecolor=PALE), Line2D([], [], color=INK, lw=1))
+    labels = ["posterior", "tempered posterior, same mean loss", "uniform below the same loss"]
+    w0 = Line2D([], [], color=GREY, lw=4)
+    result.legend(
+        [*grey, w0],
+        [*labels, "W0, the true parameters"],
+        loc="outside lower right",
+        frameon=False,
+        borderaxespad=0,
+        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
+    )

@@ -1,0 +1,72 @@
+"""The main job: a scenario in; a record, an answer, a figure and an animation out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import xarray as xr
+
+from sandbox.compare import compare
+from sandbox.progress import Progress, Silent
+from sandbox.result import STORE, assemble, save, written_beside
+from sandbox.scenario import Scenario, load
+from sandbox.simulate import simulate
+from sandbox.verdict import answer, decide, markdown
+
+
+def run(
+    scenario: Scenario | str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    out: str | Path | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Run a scenario (or the file, or the shipped name, of one) and return its record.
+
+    `overrides` are texts like "populations.sgd.learning_rate=0.1". With `out`, the record, the answer, the figure and
+    the animation are also written to that folder: all of them, or nothing. Raises InputError for wrong input.
+    """
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario, overrides)
+    elif list(overrides):
+        raise TypeError("overrides are for a scenario's file or name, not for a loaded one")
+    progress = progress or Silent()
+    if out is None:
+        return record(scenario, threads=threads, progress=progress)
+    with written_beside(Path(out), force=force) as folder:
+        tree = record(scenario, threads=threads, progress=progress)
+        write(tree, folder, progress)
+    return tree
+
+
+def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
+    """Return the record of a run: populations, posterior, comparison with verdicts."""
+    populations = simulate(scenario, threads=threads, progress=progress)
+    posterior, comparisons = compare(scenario, populations, progress=progress)
+    decided = {
+        population.name: decide(scenario, population, comparisons[population.name], posterior)
+        for population in scenario.populations
+    }
+    return assemble(scenario, populations, posterior, decided)
+
+
+def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
+    """Write everything that a result folder holds."""
+    from sandbox.animation import animate
+    from sandbox.figures import save_figure
+
+    progress.start("writing", 4.0)
+    save(tree, folder / STORE)
+    progress.advance(1)
+    found = answer(tree)
+    (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
+    progress.advance(1)
+    save_figure(tree, folder / "figure.png")
+    progress.advance(1)
+    animate(tree, folder / "animation.gif")
+    progress.advance(1)

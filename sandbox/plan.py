@@ -1,0 +1,95 @@
+"""What a scenario means and what it will cost, before it runs; and whether this machine is fit to run it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import version
+
+import numpy as np
+
+from sandbox import draws, jit, stability
+from sandbox.compare import coefficients
+from sandbox.scenario import Population, Scenario, frame_steps
+from sandbox.simulate import population_kernel, processors, start
+from sandbox.zero_set import DIVERGED
+
+_PROBE_PARTICLES = 4096
+_PROBE_SECONDS = 0.2
+
+
+def describe(scenario: Scenario) -> str:
+    """Return what was derived from a scenario: loss, strata with λ and m, stability, and time, memory and disk."""
+    loss, names = scenario.loss, scenario.prior.names
+    data = "moments only" if loss.is_affine else "every sample"
+    kind = f"n = {loss.samples}, the data enter through {data}" if loss.samples else "no samples: the expected loss"
+    lines = [
+        f"{scenario.filename}: {scenario.question}",
+        f"  parameters  {', '.join(f'{n} ~ {d}' for n, d in zip(names, scenario.prior.distributions, strict=True))}",
+        f"  loss        {kind}; posterior at nbeta = {scenario.nbeta:g}; walls {scenario.walls}",
+        f"  strata      within a tube of {scenario.zero_set.tube:g}",
+    ]
+    for stratum, found in zip(scenario.zero_set.strata, coefficients(scenario), strict=True):
+        say = f"λ = {found.value}, m = {found.multiplicity} ({found.method}: {found.explanation})" if found else (
+            "λ unknown: state `learning_coefficient`, or the answer will be undecided"
+        )  # fmt: skip
+        lines.append(f"    {stratum.name:16s} {say}")
+    lines.append("  step size times sharpness, median (largest); 2 is the edge of stability")
+    for population in scenario.populations:
+        products = stability.products(scenario, population)
+        row = ", ".join(
+            f"{stratum.name} {median:.3g} ({largest:.3g})"
+            for stratum, (median, largest) in zip(scenario.zero_set.strata, products, strict=True)
+        )
+        lines.append(f"    {population.name:16s} {row}")
+    return "\n".join([*lines, *_cost(scenario)])
+
+
+def _cost(scenario: Scenario) -> list[str]:
+    threads = processors()
+    frames = len(frame_steps(scenario.steps, scenario.record.frames, scenario.record.spacing))
+    size = len(scenario.prior.names)
+    labels = len(scenario.zero_set.names) + len([DIVERGED])
+    kept = min(scenario.record.positions, scenario.particles) * size * 4
+    per_population = frames * (kept + 8 * (labels + 5 + len(scenario.zero_set.strata) * scenario.record.bins))
+    seconds = sum(_seconds(scenario, population) for population in scenario.populations) / threads
+    memory = 3 * scenario.particles * size * 8 + per_population * len(scenario.populations)
+    return [
+        f"  cost        {len(scenario.populations)} populations x {scenario.particles:,} particles x "
+        f"{scenario.steps:,} steps: about {seconds:.1f} s on {threads} threads, the posterior apart",
+        f"              about {memory / 2**20:.0f} MiB for positions and record, at most "
+        f"{per_population * len(scenario.populations) / 2**20:.1f} MiB on disk",
+    ]
+
+
+def _seconds(scenario: Scenario, population: Population) -> float:
+    """Return the estimated seconds of one thread for a population, from a short probe."""
+    kernel = population_kernel(scenario, population)
+    positions = kernel.pack(start(scenario, population)[:_PROBE_PARTICLES])
+    count, took = 1, 0.0
+    while took < _PROBE_SECONDS and count < scenario.steps:
+        count = min(4 * count, scenario.steps)
+        began = time.perf_counter()
+        kernel.advance(positions, (0, len(positions)), (0, count), scenario.steps, draws.key(0, "probe"))
+        took = time.perf_counter() - began
+    blocks = -(-scenario.particles // jit.LANES)
+    return took / count * scenario.steps * blocks / len(positions)
+
+
+def diagnose() -> str:
+    """Return versions, threads, the state of the kernel cache and the result of a self-test of the draws."""
+    packages = ("numpy", "numba", "llvmlite", "scipy", "sympy", "xarray", "zarr", "matplotlib", "pydantic")
+    directory = jit.cache_directory()
+    cache = "off" if directory is None else f"{directory}, {len(list(directory.glob('*.py')))} kernels"
+    # The first known-answer vector that Random123 publishes for Philox 4x32-10.
+    known = np.array([0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8], np.uint32)
+    right = (draws.philox(np.zeros(4, np.uint32), np.zeros(2, np.uint32)) == known).all()
+    return "\n".join(
+        [
+            f"sandbox {version('sandbox-slt')}, Python {platform.python_version()}, {platform.platform()}",
+            ", ".join(f"{name} {version(name)}" for name in packages),
+            f"processors: {processors()}",
+            f"kernel cache: {cache}",
+            f"draws: {'as published' if right else 'WRONG: Philox does not give its known answers'}",
+        ]
+    )

@@ -1,0 +1,174 @@
+"""Many lines at once: their intervals, what a sampling of these says, how they are split and summed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sandbox.posterior.panel import (
+    BINS,
+    GAUSS,
+    ORDER,
+    Bools,
+    Floats,
+    Ints,
+    Reach,
+    group_log_sum,
+    profile,
+    step_bracket,
+    tails,
+)
+
+_SHRINK = 0.6  # a panel is cut down to where it matters when that is less than this part of it
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """P intervals [lo, hi] of the lines `owner`; `stale` is the roughness of the panel each was split from."""
+
+    owner: Ints
+    lo: Floats
+    hi: Floats
+    stale: Floats
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What P intervals hold, seen at the nodes of their rules; `value`, `error`, `inherited`, `unseen` are logs.
+
+    `error` (P, 2) are the errors of the integral and of the masses per label, `inherited` (P, 2) the parts of them
+    that come from inner lines, `unseen` (P,) bounds the mass that the nodes may have passed by, `shares` (P, C) are
+    the fractions of the mass per label. `rough` (P, 2) are the tails of the coefficients of the density and of the
+    worst label's part of it, `ends` (P, 1 + C, 2) the values that the polynomials through the nodes have at the ends,
+    of the density and of each label's part, all in units of exp(`top`). `bracket` (P, 2) are places of [-1, 1] about
+    a jump, nan where there is none.
+    """
+
+    value: Floats
+    error: Floats
+    inherited: Floats
+    unseen: Floats
+    top: Floats
+    rough: Floats
+    ends: Floats
+    reach: Reach
+    shares: Floats
+    bracket: Floats
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The integrals along M lines: `value` (M,) and `error` (M, 2) as logs, `low` (M,) the least guide on each.
+
+    `bins` (M, B1, ...) is the least guide in each part of the space that the line and all axes inside it span.
+    `shares` (M, C) are the fractions of each line's mass per label; the second error is that of these masses.
+    `owner`, `lo`, `hi` (P,) are the panels of the final rule.
+    """
+
+    value: Floats
+    error: Floats
+    low: Floats
+    bins: Floats
+    shares: Floats
+    owner: Ints
+    lo: Floats
+    hi: Floats
+
+
+_Table = TypeVar("_Table", Intervals, Sample, Reach)
+
+
+def take(table: _Table, chosen: Bools | Ints) -> _Table:
+    """Return the chosen rows of every column."""
+    columns = (getattr(table, column.name) for column in fields(table))
+    chosen_columns: list[Any] = [take(c, chosen) if isinstance(c, Reach) else c[chosen] for c in columns]
+    return type(table)(*chosen_columns)
+
+
+def join(tables: list[_Table]) -> _Table:
+    """Return the tables one below the other."""
+    columns = ([getattr(table, column.name) for table in tables] for column in fields(tables[0]))
+    joined: list[Any] = [join(c) if isinstance(c[0], Reach) else np.concatenate(c) for c in columns]
+    return type(tables[0])(*joined)
+
+
+def halves(at: Intervals) -> Intervals:
+    """Return both halves of every interval."""
+    middle = 0.5 * (at.lo + at.hi)
+    lo, hi = np.concatenate([at.lo, middle]), np.concatenate([middle, at.hi])
+    return Intervals(np.tile(at.owner, 2), lo, hi, np.tile(at.stale, 2))
+
+
+def children(at: Intervals, sample: Sample, cut: Floats) -> Intervals:
+    """Return the intervals that follow: cut down to where the guide lets them matter, or split.
+
+    A split is at the cut (P,) if there is one (not nan), else it brackets a jump, else halves.
+    """
+    middle, half = 0.5 * (at.lo + at.hi), 0.5 * (at.hi - at.lo)
+    uncut = np.isnan(cut)
+    shrink = uncut & (sample.reach.last - sample.reach.first < 2.0 * _SHRINK)
+    jumps = uncut & ~np.isnan(sample.bracket[:, 0])
+    places = np.where(jumps[:, None], sample.bracket, 0.0)
+    left = np.where(uncut, middle + half * places[:, 0], cut)
+    right = np.where(uncut, middle + half * places[:, 1], cut)
+    pieces = [
+        (shrink, middle + half * sample.reach.first, middle + half * sample.reach.last),
+        (~shrink, at.lo, left),
+        (~shrink, left, right),
+        (~shrink, right, at.hi),
+    ]
+    stale = np.where(shrink | jumps, np.inf, sample.rough[:, 0])
+    parts = [(which & (lo < hi), lo, hi) for which, lo, hi in pieces]
+    return Intervals(
+        np.concatenate([at.owner[which] for which, _, _ in parts]),
+        np.concatenate([lo[which] for which, lo, _ in parts]),
+        np.concatenate([hi[which] for which, _, hi in parts]),
+        np.concatenate([stale[which] for which, _, _ in parts]),
+    )
+
+
+def label_lines(parts: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return shares (P, C), tails (P, 3) of the worst label and its jumps (P, 2), from each label's density at the
+    nodes (P, ORDER, C)."""
+    mass = np.tensordot(parts, GAUSS, axes=([1], [0]))
+    tail = tails(parts)
+    worst = np.argmax(tail[:, :, 0], axis=1)
+    each = np.arange(len(worst))
+    total = np.maximum(mass.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return mass / total, tail[each, worst], step_bracket(parts[each, :, worst])
+
+
+def profiles(guides: Floats, count: int) -> Floats:
+    """Return the bins (M, B1, ...) of M lines from the guides (P, ORDER, ...) on the panels they start with."""
+    inner = guides.shape[2:]
+    rows = np.moveaxis(guides.reshape(len(guides), ORDER, -1), 2, 1).reshape(-1, ORDER)
+    bins = profile(rows).reshape(count, len(guides) // count, -1, BINS)
+    return np.moveaxis(bins, 2, 3).reshape(count, -1, *inner)
+
+
+def least_of_neighbours(values: Floats, axis: int) -> Floats:
+    """Return the least of each value and the two beside it along the axis."""
+    padded = np.pad(values, [(int(k == axis),) * 2 for k in range(values.ndim)], constant_values=np.inf)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 3, axis=axis).min(axis=-1))
+
+
+def collect(at: Intervals, sample: Sample, low: Floats, bins: Floats) -> Lines:
+    """Sum the accepted panels of each line."""
+    count = len(low)
+    error = np.logaddexp(sample.error, sample.inherited)
+    error[:, 0] = np.logaddexp(error[:, 0], sample.unseen)
+    total = group_log_sum(at.owner, sample.value, count)
+    part = np.exp(sample.value - np.where(np.isfinite(total), total, 0.0)[at.owner])
+    masses = [np.bincount(at.owner, part * share, count) for share in sample.shares.T]
+    return Lines(
+        value=total,
+        error=np.column_stack([group_log_sum(at.owner, error[:, k], count) for k in range(2)]),
+        low=low,
+        bins=bins,
+        shares=np.column_stack([np.empty((count, 0)), *masses]),
+        owner=at.owner,
+        lo=at.lo,
+        hi=at.hi,
+    )

@@ -1,0 +1,100 @@
+"""A run's record: one DataTree that holds inputs and outputs, on disk as a Zarr store that plain xarray opens."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from sandbox.errors import InputError
+from sandbox.scenario import Scenario
+
+STORE = "run.zarr"
+CONVENTIONS = "sandbox-1"
+
+_VERSIONS = ("numpy", "numba", "llvmlite", "scipy", "sympy", "xarray", "zarr")
+
+
+def assemble(
+    scenario: Scenario,
+    populations: Mapping[str, xr.Dataset],
+    posterior: xr.Dataset,
+    comparisons: Mapping[str, xr.Dataset],
+) -> xr.DataTree:
+    """Return the tree of a run; coordinates that its groups share stand at the root."""
+    comparison = xr.concat(comparisons.values(), "population").assign_coords(
+        population=np.array(list(comparisons), dtype=object)
+    )
+    first = next(iter(populations.values()))
+    shared = {name: c for data in (first, posterior, comparison) for name, c in data.coords.items()}
+    root = xr.Dataset(coords=shared, attrs=_provenance(scenario))
+    groups = {f"/populations/{name}": data for name, data in populations.items()}
+    return xr.DataTree.from_dict({"/": root, **groups, "/posterior": posterior, "/comparison": comparison})
+
+
+def _provenance(scenario: Scenario) -> dict[str, str]:
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+    return {
+        "title": scenario.name,
+        "question": scenario.question,
+        "source": scenario.source,
+        "scenario": scenario.text,
+        "scenario_file": scenario.filename,
+        "seed": str(scenario.seed),
+        "Conventions": CONVENTIONS,
+        "sandbox_version": version("sandbox-slt"),
+        "versions": json.dumps(versions),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def save(tree: xr.DataTree, path: Path) -> None:
+    """Write a tree as a new Zarr store at `path`."""
+    tree.to_zarr(path, mode="w-", consolidated=False)
+
+
+def open_result(path: str | Path) -> xr.DataTree:
+    """Return the tree of a finished run: a result folder or its run.zarr. Raises InputError where there is none."""
+    store = Path(path) if Path(path).name == STORE else Path(path) / STORE
+    if not (store / "zarr.json").is_file():
+        raise InputError(f"{path} holds no finished run: there is no {STORE} in it")
+    tree = xr.open_datatree(store, engine="zarr", consolidated=False)
+    found = tree.attrs.get("Conventions")
+    if found != CONVENTIONS:
+        raise InputError(f"{store} has the conventions {found!r}; this version reads {CONVENTIONS!r}")
+    with tree:
+        return tree.load()
+
+
+@contextmanager
+def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
+    """Give an empty folder beside `target`, which becomes `target` when the body ends well and vanishes when not.
+
+    Raises InputError at once where `target` exists without `force`, or where nothing can be written beside it.
+    """
+    if target.exists() and not force:
+        raise InputError(f"{target} exists already; --force replaces it, --out DIRECTORY writes elsewhere")
+    part = target.with_name(f"{target.name}.part-{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {target.parent}: {(error.strerror or 'unknown reason').lower()}") from None
+    try:
+        yield part
+        if target.exists():
+            old = target.with_name(f"{target.name}.old-{os.getpid()}")
+            target.rename(old)
+            part.rename(target)
+            shutil.rmtree(old)
+        else:
+            part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""The learning coefficient λ (real log canonical threshold) and its multiplicity m of a loss at a point of W0.
+
+Exact where one of two theorems applies, else None; nothing is guessed.
+- Normal crossing: where K = u(w) prod_i p_i^{k_i} with u > 0 and the differentials of those p_i that vanish at the
+  point are independent, the p_i are coordinates, λ = min 1/k_i and m counts the minima (Watanabe 2009, section 2.4).
+- Morse-Bott: where W0 is a manifold of codimension r near the point and the Hessian of K has rank r, K is a sum of r
+  squares in suitable coordinates, λ = r/2 and m = 1. A regular model is the case r = D.
+K depends on the model through an ideal: with f - f0 = sum_k c_k(w) psi_k(x) and independent psi_k, K is bounded above
+and below by multiples of sum_k c_k^2 (Lin, "Ideal-theoretic strategies ...", 1003.5338), so one c_k is all of K = c^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sympy
+
+from sandbox.expression import gradient, numpy_function
+from sandbox.loss import Loss
+from sandbox.prior import Prior
+from sandbox.zero_set import ZeroSet
+
+Array = npt.NDArray[np.float64]
+
+_TOLERANCE = 1e-7
+"""Below this a factor counts as zero and a singular value, relative to the largest, as none."""
+
+
+@dataclass(frozen=True)
+class LearningCoefficient:
+    """λ and m, with the argument in words."""
+
+    value: Fraction
+    multiplicity: int
+    method: str
+    explanation: str
+
+    @property
+    def rank(self) -> tuple[Fraction, int]:
+        """A key that sorts simpler first: lower λ, then higher m."""
+        return (self.value, -self.multiplicity)
+
+
+def at_point(loss: Loss, point: Array, codimension: int | None) -> LearningCoefficient | None:
+    """Return λ and m of K at a point of W0, shape (D,); None where neither theorem applies.
+
+    `loss` is the population's or a potential; `codimension` is that of W0 near the point where it is known to be a
+    manifold there, else None.
+    """
+    return _normal_crossing(loss, point) or _morse_bott(loss, point, codimension)
+
+
+def of_stratum(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> LearningCoefficient | None:
+    """Return λ and m at a generic point of stratum k; None where no theorem applies or the points tried differ."""
+    points = zero_set.sample(prior, k, 64)
+    others = np.array([zero_set.labels(points[i : i + 1], 1e-6)[0] == k for i in range(len(points))])
+    generic = points[others][:5]
+    found = [at_point(loss, point, _codimension(zero_set, k, point)) for point in generic]
+    if not found or any(f is None or f.rank != found[0].rank for f in found if found[0] is not None):
+        return None
+    return found[0]
+
+
+def _codimension(zero_set: ZeroSet, k: int, point: Array) -> int | None:
+    """Return the number of the stratum's expressions where their differentials are independent, else None.
+
+    Fewer independent differentials than expressions do not bound the codimension: {w1 = 0, w2^2 = 0} has one, and two.
+    """
+    stratum = zero_set.strata[k]
+    symbols = zero_set._symbols
+    slopes = numpy_function(symbols, [d for e in stratum.zero for d in gradient(e, symbols)])(*point)
+    rank = int(np.linalg.matrix_rank(np.array(slopes).reshape(len(stratum.zero), -1), tol=_TOLERANCE))
+    return rank if rank == len(stratum.zero) else None
+
+
+def _normal_crossing(loss: Loss, point: Array) -> LearningCoefficient | None:
+    factors = _factors(loss)
+    if factors is None:
+        return None
+    # A generator that meets no input (f = w1 x on x = 0) bounds nothing: K must rise somewhere near.
+    near = point + np.outer([0.1, -0.07, 0.03], np.cos(np.arange(len(point))))
+    if not (loss.excess(near) > 0).any():
+        return None
+    vanishing = [(p, k) for p, k in factors if abs(numpy_function(loss.symbols, [p])(*point)[0]) < _TOLERANCE]
+    if not vanishing or len(vanishing) > len(point):
+        return None
+    slopes = np.array([numpy_function(loss.symbols, gradient(p, loss.symbols))(*point) for p, _ in vanishing])
+    scale = np.linalg.norm(slopes, axis=1)
+    if scale.min() < _TOLERANCE or np.linalg.svd(slopes / scale[:, None], compute_uv=False).min() < _TOLERANCE:
+        return None
+    largest = max(k for _, k in vanishing)
+    multiplicity = sum(k == largest for _, k in vanishing)
+    product = " ".join(f"({p})^{k}" for p, k in vanishing)
+    return LearningCoefficient(
+        Fraction(1, largest),
+        multiplicity,
+        "normal crossing",
+        f"near here K behaves as {product}: λ = 1/{largest}, m = {multiplicity}",
+    )
+
+
+def _factors(loss: Loss) -> list[tuple[Any, int]] | None:
+    """Return the factors of K with their exponents, up to factors without zeros near W0; None where K is no product."""
+    generators = loss.generators
+    if generators is None:
+        return None
+    if len(generators) != 1:
+        return None
+    expression, power = generators[0]
+    if not expression.is_polynomial(*loss.symbols):
+        return None
+    return [(p, int(k) * power) for p, k in sympy.factor_list(expression, *loss.symbols)[1]]
+
+
+def _morse_bott(loss: Loss, point: Array, codimension: int | None) -> LearningCoefficient | None:
+    curvatures = np.linalg.eigvalsh(loss.hessian(point[None])[0])
+    rank = int((curvatures > _TOLERANCE * max(curvatures.max(), 1e-300)).sum()) if curvatures.max() > 0 else 0
+    if rank == 0 or rank != codimension:
+        return None
+    size = len(point)
+    kind = "regular" if rank == size else "Morse-Bott"
+    return LearningCoefficient(
+        Fraction(rank, 2),
+        1,
+        kind,
+        f"the Hessian has rank {rank} on a stratum of codimension {rank}: λ = {rank}/2, m = 1",
+    )

@@ -1,0 +1,292 @@
+"""Settings -> Scenario: what the keys mean together. Every fault is found before the first is reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+from sandbox.errors import InputError, Problem, nearest
+from sandbox.expression import check_name, parse
+from sandbox.gradients import ESTIMATORS, Estimator
+from sandbox.loss import Loss
+from sandbox.loss import Regression as RegressionLoss
+from sandbox.loss import potential as potential_loss
+from sandbox.prior import Distribution, Prior
+from sandbox.rules import RULES, Rule
+from sandbox.scenario.document import AtKey, Path
+from sandbox.scenario.schema import (
+    PRIOR,
+    Expression,
+    Isotropic,
+    NoiseMatrix,
+    Potential,
+    Regression,
+    ScenarioSettings,
+)
+from sandbox.scenario.schema import Stratum as StratumSettings
+from sandbox.zero_set import DIVERGED, ELSEWHERE, Stratum, ZeroSet
+
+MAX_PARAMETERS = 3
+"""Most parameters that the posterior, by quadrature, can take."""
+MAX_NUMBER = 1e30
+"""Numbers of distributions are 0 or have a magnitude from 1 / MAX_NUMBER to MAX_NUMBER."""
+
+_LABEL = re.compile("[A-Za-z][A-Za-z0-9_-]{0,49}")
+
+
+class Builder:
+    """Builds the parts of a scenario one after the other and gathers what is wrong in `problems`.
+
+    A part that cannot be built is None, and what needs it is left out.
+    """
+
+    def __init__(self, settings: ScenarioSettings):
+        self.settings = settings
+        self.problems: list[Problem] = []
+        self.names = tuple(settings.parameters)
+        self._check_names()
+        self.prior = self._prior()
+        self.loss, self.population_loss = self._losses()
+        self.nbeta = self._nbeta()
+
+    @contextmanager
+    def at(self, *path: str | int) -> Iterator[None]:
+        """Gather the problems that the body raises, placed below `path`."""
+        try:
+            yield
+        except InputError as error:
+            self.problems += error.within(*path).problems
+
+    def at_key(self, message: str, *path: str | int) -> None:
+        """Gather a problem with the last key of `path`."""
+        self.problems.append(AtKey(message, path))
+
+    def check_known(self, found: Collection[str], *path: str | int) -> None:
+        """Gather the keys of the mapping at `path` that are not parameters."""
+        for name in found:
+            if name not in self.names:
+                hint = nearest(name, self.names)
+                self.at_key(f"unknown parameter '{name[:60]}'{hint}; known: {', '.join(self.names)}", *path, name)
+
+    def check_label(self, name: str, *path: str) -> None:
+        """Gather a name that could not be the name of a folder and a coordinate."""
+        if not _LABEL.fullmatch(name):
+            allowed = "at most 50 letters, digits, - and _, a letter first"
+            self.at_key(f"'{name[:60]}' cannot be a name here; allowed: {allowed}", *path, name)
+
+    def _check_names(self) -> None:
+        loss = self.settings.loss
+        inputs = tuple(loss.inputs) if isinstance(loss, Regression) else ()
+        for path, names in ((("parameters",), self.names), (("loss", "inputs"), inputs)):
+            for name in names:
+                try:
+                    check_name(name)
+                except InputError as error:
+                    self.at_key(error.problems[0].message, *path, name)
+        for name in inputs:
+            if name in self.names:
+                self.at_key(f"'{name}' is a parameter already; an input needs another name", "loss", "inputs", name)
+        if len(self.names) > MAX_PARAMETERS:
+            message = f"found {len(self.names)} parameters; allowed: at most {MAX_PARAMETERS}, for the posterior's sake"
+            self.at_key(message, "parameters", self.names[MAX_PARAMETERS])
+
+    def _prior(self) -> Prior | None:
+        before = len(self.problems)
+        box = self.settings.box.bounds
+        self.check_known(box, "box", "bounds")
+        distributions = []
+        for name, text in self.settings.parameters.items():
+            with self.at("parameters", name):
+                prior = distribution(text)
+                if prior.family == "choice":
+                    raise InputError(f"found '{prior}'; allowed: a distribution with a density, for a prior")
+                distributions.append(self._boxed(name, prior))
+        return Prior(self.names, tuple(distributions)) if len(self.problems) == before else None
+
+    def _boxed(self, name: str, prior: Distribution) -> Distribution:
+        if name not in self.settings.box.bounds:
+            return prior
+        low, high = self.settings.box.bounds[name]
+        with self.at("box", "bounds", name):
+            if not low < high:
+                raise InputError(f"the box [{low:g}, {high:g}] is empty: low must be below high")
+            return prior.truncated(low, high)
+        return prior
+
+    def _losses(self) -> tuple[Loss | None, Loss | None]:
+        """Return the loss that particles follow and its limit for many samples: the same where there are no samples."""
+        loss = self.settings.loss
+        with self.at("loss"):
+            return self._potential(loss) if isinstance(loss, Potential) else self._regression(loss)
+        return None, None
+
+    def _potential(self, loss: Potential) -> tuple[Loss | None, Loss | None]:
+        before = len(self.problems)
+        self.expressions(loss.potential, self.names, "loss", "potential")
+        noise, size = loss.gradient_noise, len(self.names)
+        rows: Sequence[Sequence[Any]] = ()
+        if isinstance(noise, Isotropic):
+            rows = [[noise.isotropic if j == k else 0 for k in range(size)] for j in range(size)]
+        if isinstance(noise, NoiseMatrix):
+            rows = noise.matrix
+            for j, row in enumerate(rows):
+                self.expressions(row, self.names, "loss", "gradient_noise", "matrix", j)
+        if len(self.problems) > before:
+            return None, None
+        built = potential_loss(self.names, str(loss.potential), rows)
+        return built, built
+
+    def _regression(self, loss: Regression) -> tuple[Loss | None, Loss | None]:
+        before = len(self.problems)
+        inputs = {}
+        for name, text in loss.inputs.items():
+            with self.at("loss", "inputs", name):
+                inputs[name] = distribution(text)
+        self.expressions(loss.model, (*self.names, *loss.inputs), "loss", "model")
+        self.expressions(loss.truth, tuple(loss.inputs), "loss", "truth")
+        if len(self.problems) > before:
+            return None, None
+        regression = RegressionLoss(self.names, _texts(loss.model), _texts(loss.truth), inputs, loss.noise)
+        population = regression.population()
+        # A text here can only say "population".
+        if isinstance(loss.samples, str):
+            return population, population
+        return regression.sampled(loss.samples, self.settings.seed), population
+
+    def expressions(
+        self, text: Expression | Sequence[Expression], names: Sequence[str], *path: str | int
+    ) -> tuple[Any, ...]:
+        """Return one or several expressions as symbols; gather what is wrong with each."""
+        if isinstance(text, str | int | float):
+            with self.at(*path):
+                return (parse(text, names),)
+            return ()
+        return tuple(e for k, each in enumerate(text) for e in self.expressions(each, names, *path, k))
+
+    def _nbeta(self) -> float | None:
+        if self.settings.nbeta is not None:
+            return self.settings.nbeta
+        if self.loss is not None and self.loss.samples is None:
+            message = "this key is missing: without a number of samples n the posterior needs its inverse temperature"
+            self.problems.append(Problem(message, ("nbeta",)))
+        return float(self.loss.samples) if self.loss is not None and self.loss.samples is not None else None
+
+    def zero_set(self) -> ZeroSet | None:
+        """Return W0 with its strata, each checked to lie where the population's loss is zero."""
+        before = len(self.problems)
+        strata = tuple(self._stratum(name, chosen) for name, chosen in self.settings.strata.items())
+        if len(self.problems) > before or self.prior is None or self.population_loss is None:
+            return None
+        zero_set = ZeroSet(self.names, strata, self.settings.tube)
+        with self.at("strata"):
+            zero_set.check(self.population_loss, self.prior)
+        return zero_set
+
+    def _stratum(self, name: str, chosen: StratumSettings) -> Stratum:
+        path = ("strata", name)
+        self.check_label(name, "strata")
+        if name in (ELSEWHERE, DIVERGED):
+            self.at_key(f"'{name}' is what a particle on no stratum is called; choose another name", *path)
+        zero = self.expressions(chosen.zero, self.names, *path, "zero")
+        along = () if chosen.along is None else self.expressions(chosen.along, self.names, *path, "along")
+        coefficient = None
+        if chosen.learning_coefficient is not None:
+            with self.at(*path, "learning_coefficient"):
+                coefficient = fraction(chosen.learning_coefficient)
+        elif chosen.multiplicity is not None:
+            self.at_key(
+                "a multiplicity is stated with its learning_coefficient, which is missing", *path, "multiplicity"
+            )
+        return Stratum(name, zero, along[0] if along else None, coefficient, chosen.multiplicity)
+
+    def populations(self) -> list[tuple[str, Rule, Estimator, tuple[Distribution, ...] | None]]:
+        """Return name, rule, gradient and start (None for the prior) of each population."""
+        built: list[tuple[str, Rule, Estimator, tuple[Distribution, ...] | None]] = []
+        folded: dict[str, str] = {}
+        for name, chosen in self.settings.populations.items():
+            path = ("populations", name)
+            self.check_label(name, "populations")
+            other = folded.setdefault(name.lower(), name)
+            if other != name:
+                self.at_key(f"'{name}' and '{other}' would share a folder where case does not count", *path)
+            rule_type = RULES[chosen.rule]
+            rule = rule_type(**{key: getattr(chosen, key) for key in rule_type.model_fields})
+            gradient = self._gradient(chosen.gradient, rule, path)
+            start = self._start(chosen.start, path)
+            if gradient is not None:
+                built.append((name, rule, gradient, start))
+        return built
+
+    def _gradient(self, chosen: Any, rule: Rule, path: Path) -> Estimator | None:
+        written = rule.default_gradient if chosen is None else chosen
+        if written is None:
+            known = ", ".join(ESTIMATORS)
+            message = f"this key is missing: the gradient makes the noise of this rule; known: {known}"
+            self.problems.append(Problem(message, (*path, "gradient")))
+            return None
+        gradient = written if isinstance(written, Estimator) else ESTIMATORS[written]()
+        if self.loss is not None:
+            with self.at(*path, "gradient"):
+                gradient.check(self.loss)
+        return gradient
+
+    def _start(self, chosen: str | Mapping[str, str | float], path: Path) -> tuple[Distribution, ...] | None:
+        if isinstance(chosen, str):
+            return None
+        self.check_known(chosen, *path, "start")
+        missing = [name for name in self.names if name not in chosen]
+        if missing:
+            message = f"a start needs every parameter, or '{PRIOR}'; missing: {', '.join(missing)}"
+            self.problems.append(Problem(message, (*path, "start")))
+        starts = []
+        for k, name in enumerate(self.names):
+            if name in chosen:
+                with self.at(*path, "start", name):
+                    low, high = self.prior.bounds[k] if self.prior else (-float("inf"), float("inf"))
+                    starts.append(_inside(distribution(chosen[name]), low, high))
+        return tuple(starts)
+
+
+def distribution(text: str | float) -> Distribution:
+    """Read a distribution whose numbers leave room for powers and products. Raises InputError."""
+    try:
+        read = Distribution.parse(text)
+        modest = all(number == 0 or 1 / MAX_NUMBER <= abs(number) <= MAX_NUMBER for number in read.arguments)
+    except OverflowError:
+        modest = False
+    if not modest:
+        limits = f"0 or of a magnitude between {1 / MAX_NUMBER:g} and {MAX_NUMBER:g}"
+        raise InputError(f"found '{str(text)[:60]}'; allowed: numbers that are {limits}")
+    return read
+
+
+def fraction(value: str | float) -> Fraction:
+    """Read "1/4", "0.25" or a number as an exact fraction. Raises InputError unless it is positive."""
+    try:
+        read = Fraction(str(value)) if len(str(value)) <= 50 else Fraction(0)
+    except (ValueError, ZeroDivisionError):
+        read = Fraction(0)
+    if not read > 0:
+        raise InputError(f"found '{str(value)[:60]}'; allowed: a positive number or a fraction such as 1/4")
+    return read
+
+
+def _inside(start: Distribution, low: float, high: float) -> Distribution:
+    """Keep a start to the box. A density without bounds is cut there; what must lie outside is an error."""
+    if start.family == "choice":
+        lowest, highest = min(start.arguments), max(start.arguments)
+    else:
+        lowest, highest = start.low, start.high
+    bounded = start.family in ("choice", "uniform")
+    if bounded and not (low <= lowest and highest <= high):
+        raise InputError(f"the start {start} lies outside the box [{low:g}, {high:g}]")
+    return start if bounded else start.truncated(low, high)
+
+
+def _texts(expressions: Expression | Sequence[Expression]) -> tuple[str, ...]:
+    """Return one or several expressions as a tuple of texts."""
+    many = (expressions,) if isinstance(expressions, str | int | float) else expressions
+    return tuple(map(str, many))

@@ -1,0 +1,183 @@
+"""What a scenario may say: its keys, their types, defaults and meaning. What they mean together is for `build`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
+
+from sandbox.gradients import ESTIMATORS
+from sandbox.rules import RULES
+from sandbox.settings import Settings
+
+PRIOR = "prior"
+"""The start that draws from the prior."""
+
+
+def _whole(value: Any) -> Any:
+    """Let 1e5 count as a whole number, as JSON Schema does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _loss_tag(value: Any) -> str:
+    is_potential = isinstance(value, dict) and ("potential" in value or "gradient_noise" in value)
+    return "<potential>" if is_potential else "<regression>"
+
+
+# The bounds stand before the conversion, inside it, so that JSON Schema knows them.
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+Frames = Annotated[int, Field(ge=2), BeforeValidator(_whole)]
+Samples = Annotated[int, Field(ge=1, le=10_000_000), BeforeValidator(_whole)]
+Bins = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
+Word = Annotated[int, Field(ge=1, lt=2**32), BeforeValidator(_whole)]
+"""What the counter of the draws can hold."""
+Seed = Annotated[int, Field(ge=0, lt=2**64), BeforeValidator(_whole)]
+Expression = str | int | float
+"""A formula in names, numbers, + - * / ** and functions."""
+Distribution = str | float
+"""uniform(low, high), normal(mean, standard_deviation), laplace(centre, scale), choice(...), or a fixed number."""
+Pair = Annotated[tuple[float, float], Field(strict=False)]
+Expressions = Annotated[tuple[Expression, ...], Field(strict=False, min_length=1)]
+
+
+class Box(Settings):
+    """Where the parameters may be."""
+
+    walls: Literal["reflecting", "open"] = Field(
+        default="reflecting",
+        description="what happens to particles at the edge of the prior's support: reflecting sends them back, "
+        "open lets them through",
+    )
+    bounds: dict[str, Pair] = Field(
+        default={}, description="parameter: [low, high]; the prior is cut to it and normalised again"
+    )
+
+
+class Regression(Settings):
+    """y = f(x, w) + noise * e, with e standard normal."""
+
+    model: Expression | Expressions = Field(description="f(x, w); a list gives several outputs")
+    truth: Expression | Expressions = Field(description="f0(x), in the inputs; a list for several outputs")
+    inputs: dict[str, Distribution] = Field(default={}, description="input: distribution")
+    noise: float = Field(default=1.0, ge=1e-30, le=1e30, description="standard deviation of the observation noise")
+    samples: Samples | Literal["population"] = Field(
+        description="n, or population for the expected loss and fresh samples"
+    )
+
+
+class Isotropic(Settings):
+    """The same noise in every direction."""
+
+    isotropic: float = Field(ge=0, description="standard deviation of each component of the gradient")
+
+
+class NoiseMatrix(Settings):
+    """Noise B(w) xi with xi standard normal."""
+
+    matrix: Annotated[tuple[Expressions, ...], Field(strict=False, min_length=1)] = Field(
+        description="the rows of B(w), one per parameter; entries are expressions in the parameters"
+    )
+
+
+class Potential(Settings):
+    """K(w) itself."""
+
+    potential: Expression = Field(description="K(w), zero at its minimum")
+    gradient_noise: Isotropic | NoiseMatrix | None = Field(
+        default=None, description="{isotropic: s} or {matrix: [[...], ...]}; used by `gradient: noisy`"
+    )
+
+
+class Stratum(Settings):
+    """A piece of W0, where the loss is least."""
+
+    zero: Expressions = Field(description="expressions in the parameters that vanish there, all of them")
+    along: Expression | None = Field(default=None, description="the position along it, an expression in the parameters")
+    learning_coefficient: Distribution | None = Field(
+        default=None, description="lambda where it cannot be derived: a number or a fraction such as 1/4"
+    )
+    multiplicity: Positive | None = Field(default=None, description="m, stated with the learning coefficient")
+
+
+class Record(Settings):
+    """What a run keeps."""
+
+    frames: Frames = Field(
+        default=100, description="recorded times, first and last step included; at most one per step"
+    )
+    spacing: Literal["log", "linear"] = Field(default="log", description="log or linear in time")
+    positions: Natural = Field(
+        default=2000, description="how many particles' positions are kept; statistics are of all"
+    )
+    bins: Bins = Field(default=60, description="histogram bins along W0")
+
+
+class Verdict(Settings):
+    """When the answer is more than 'undecided'."""
+
+    margin: float = Field(default=0.05, ge=0, lt=1, description="a smaller difference in occupancy counts as the same")
+    level: float = Field(default=0.99, gt=0, lt=1, description="confidence level of the intervals")
+    diverged: float = Field(default=0.01, ge=0, le=1, description="undecided above this share of diverged particles")
+    elsewhere: float = Field(default=0.5, ge=0, le=1, description="undecided above this share outside every tube")
+
+
+class _Population(Settings):
+    """What a population says beside its rule's own settings."""
+
+    gradient: Any = None
+    start: Literal["prior"] | dict[str, Distribution] = Field(
+        default="prior", description="prior, or parameter: distribution or number, for every parameter"
+    )
+
+
+def _gradient_type() -> Any:
+    """Estimators without settings go by their name; the others are mappings."""
+    bare = tuple(name for name, estimator in ESTIMATORS.items() if not estimator.model_fields)
+    return Union[Literal[bare], *(e for e in ESTIMATORS.values() if e.model_fields), None]
+
+
+def _population_type() -> Any:
+    """One model per rule: its own settings, the gradient and the start."""
+    described = Field(default=None, description=f"how the gradient is estimated: {', '.join(ESTIMATORS)}")
+    models = [
+        create_model(f"{name}_population", __base__=(rule, _Population), gradient=(_gradient_type(), described))
+        for name, rule in RULES.items()
+    ]
+    return Annotated[Union[tuple(models)], Field(discriminator="rule")]  # noqa: UP007
+
+
+class ScenarioSettings(Settings):
+    """A question to SGD: a singular loss, its zero set, and the particles that are let loose on it."""
+
+    model_config = ConfigDict(title="Scenario")
+
+    question: str = Field(description="what is asked, in words")
+    source: str = Field(default="", description="where the question comes from")
+    answer: str = Field(default="", description="what the answer was, in words")
+    parameters: dict[str, Distribution] = Field(min_length=1, description="parameter: its prior, in order")
+    box: Box = Field(default=Box(), description="cuts the prior; says what walls do to particles")
+    loss: Annotated[
+        Annotated[Regression, Tag("<regression>")] | Annotated[Potential, Tag("<potential>")], Discriminator(_loss_tag)
+    ] = Field(description="a regression (model, truth, inputs, noise, samples) or a potential K(w)")
+    nbeta: float | None = Field(
+        default=None, gt=0, description="inverse temperature times n of the posterior; n unless said"
+    )
+    strata: dict[str, Stratum] = Field(min_length=1, description="the pieces of W0, most degenerate first")
+    tube: float = Field(default=0.1, gt=0, description="radius around a stratum that counts as being on it")
+    populations: dict[str, _population_type()] = Field(  # type: ignore[valid-type]
+        min_length=1, description="particles: each population with its rule"
+    )
+    particles: Word = Field(default=10_000, description="particles per population")
+    steps: Word = Field(description="steps of every rule")
+    record: Record = Field(default=Record(), description="what is kept")
+    seed: Seed = Field(default=0, description="the seed of every draw")
+    precision: Literal["float64", "float32"] = Field(default="float64", description="numbers of the kernels")
+    verdict: Verdict = Field(default=Verdict(), description="thresholds of the answer")
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario, for editors and for the messages of errors."""
+    return ScenarioSettings.model_json_schema()

@@ -1,0 +1,214 @@
+"""A run made ready to draw: what the pictures show, as numbers, colours and texts. No artist is made here."""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.font_manager import findfont, get_font
+
+from sandbox.errors import InputError
+from sandbox.loss import Loss
+from sandbox.prior import Distribution, Prior
+from sandbox.scenario import Scenario, loads
+from sandbox.simulate import diverged
+from sandbox.zero_set import DIVERGED
+
+Array = npt.NDArray[np.float64]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+"""Colours that differ also for colour-blind readers: M. Okabe, K. Ito, "Color universal design", 2008; black is the
+posterior's."""
+FONT = "DejaVu Sans"
+"""The font of every picture; it comes with Matplotlib."""
+
+_EVALUATIONS = 20_000_000
+"""Most (point, sample) pairs that a contour plot may cost."""
+_OUTLINE_POINTS = 3000
+_TAIL = 1e-3
+"""Prior mass that the view may leave out on a side where the prior is unbounded."""
+
+
+def colour(k: int) -> str:
+    """Return the colour of population number k; after seven the palette comes again, darker."""
+    shade = 0.6 ** (k // len(PALETTE))
+    red, green, blue = to_rgb(PALETTE[k % len(PALETTE)])
+    return to_hex((red * shade, green * shade, blue * shade))
+
+
+def printable(text: str) -> str:
+    """Return a text in one line, with "?" for each character that the pictures' font does not have."""
+    known = _characters()
+    return "".join(c if ord(c) in known else "?" for c in " ".join(text.split()))
+
+
+def wrapped(text: str, width: int, lines: int) -> str:
+    """Return a printable text broken into at most `lines` lines of `width` characters, with "..." where it is cut."""
+    return "\n".join(textwrap.wrap(printable(text), width, max_lines=lines, placeholder=" ..."))
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name cut to `width` characters, with "..." where it is cut."""
+    return name if len(name) <= width else f"{name[: width - 3]}..."
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def density(count: npt.ArrayLike, edges: Array) -> Array:
+    """Return the density of counts (or masses) in bins, shape (bins,): its integral is 1, or 0 where all are 0."""
+    masses = np.asarray(count, dtype=np.float64)
+    return masses / max(float(masses.sum()), np.finfo(float).tiny) / np.diff(edges)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A run with all that is needed to draw it: the scenario and the tree's groups, populations by their name."""
+
+    scenario: Scenario
+    populations: dict[str, xr.Dataset]
+    posterior: xr.Dataset
+    comparison: xr.Dataset
+
+    @classmethod
+    def of(cls, tree: xr.DataTree) -> Scene:
+        """Read a run's tree. Raises InputError where a group is missing or the scenario is not valid."""
+        for group in ("populations", "posterior", "comparison"):
+            if group not in tree.children:
+                raise InputError(f"the result has no group '{group}'; found: {', '.join(tree.children) or 'none'}")
+        return cls(
+            loads(tree.attrs["scenario"], tree.attrs["scenario_file"]),
+            {name: node.to_dataset() for name, node in tree["populations"].children.items()},
+            tree["posterior"].to_dataset(),
+            tree["comparison"].to_dataset(),
+        )
+
+    @functools.cached_property
+    def colours(self) -> dict[str, str]:
+        """Each population's colour, the same in every panel."""
+        return {name: colour(k) for k, name in enumerate(self.populations)}
+
+    @functools.cached_property
+    def times(self) -> npt.NDArray[np.int64]:
+        """The recorded steps, shape (T,)."""
+        return np.asarray(next(iter(self.populations.values())).time.values)
+
+    @functools.cached_property
+    def arms(self) -> tuple[str, ...]:
+        """The strata with a position along them."""
+        return tuple(map(str, self.posterior.arm.values))
+
+    @functools.cached_property
+    def strata(self) -> tuple[str, ...]:
+        """The labels to show: the strata, `elsewhere`, and `diverged` where any particle did."""
+        labels = map(str, self.posterior.stratum.values)
+        return tuple(label for label in labels if label != DIVERGED or any(map(self.diverged, self.populations)))
+
+    def diverged(self, name: str) -> int:
+        """Return how many of all particles of a population have diverged at the last time."""
+        return int(self.populations[name]["count"].sel(stratum=DIVERGED).values[-1])
+
+    def positions(self, name: str, frame: int) -> Array:
+        """Return the kept positions of a population at a recorded time, shape (N, D); nan where diverged."""
+        points: Array = self.populations[name].position.values[frame].astype(np.float64)
+        points[diverged(self.scenario, points)] = np.nan
+        return points
+
+    def occupancy(self, name: str, bound: str = "estimate") -> Array:
+        """Return the share of a population in each label of `strata` over time, shape (T, labels).
+
+        `bound` may also be "low" or "high": the ends of its interval.
+        """
+        occupancy = self.comparison.occupancy.sel(population=name, bound=bound, stratum=list(self.strata))
+        return np.asarray(occupancy.transpose("time", "stratum").values)
+
+    @functools.cached_property
+    def view(self) -> Array:
+        """The box that is drawn, shape (D, 2): the prior's, and up to half its width more where particles are."""
+        prior = self.scenario.prior
+        ends = prior.quantile(np.tile([[_TAIL], [1 - _TAIL]], len(prior.names))).T
+        box = np.where(np.isfinite(prior.bounds), prior.bounds, ends)
+        width = np.diff(box, axis=1)[:, 0]
+        points = np.concatenate([self.positions(name, frame) for name in self.populations for frame in (0, -1)])
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points):
+            low, high = np.quantile(points, [0.01, 0.99], axis=0)
+            box[:, 0] = np.clip(low, box[:, 0] - width / 2, box[:, 0])
+            box[:, 1] = np.clip(high, box[:, 1], box[:, 1] + width / 2)
+        return box
+
+    def outside(self, name: str) -> float:
+        """Return the share of a population's kept, finite positions at the last time that the view leaves out."""
+        points = self.positions(name, -1)
+        points = points[np.isfinite(points).all(axis=1)]
+        out = (points < self.view[:, 0]) | (points > self.view[:, 1])
+        return float(out.any(axis=1).mean()) if len(points) else 0.0
+
+    def caption(self, name: str, width: int = 50) -> str:
+        """Return a population's name, cut to `width` characters, with what the picture of its particles leaves out."""
+        diverged, outside = self.diverged(name), self.outside(name)
+        notes = [f"{diverged:,} diverged"] * bool(diverged) + [f"{outside:.0%} out of view"] * (outside >= 0.005)
+        return shortened(name, width) + (f" ({', '.join(notes)})" if notes else "")
+
+    @functools.cached_property
+    def _drawn(self) -> tuple[Loss, str]:
+        """The loss whose contours are drawn: the population's where many samples do not reduce to moments."""
+        loss = self.scenario.loss
+        if loss.samples is None:
+            return loss, "K"
+        return (loss, "K_n") if loss.is_affine or loss.samples <= 5000 else (self.scenario.population_loss, "K")
+
+    @property
+    def excess_name(self) -> str:
+        """What `excess` returns, in symbols."""
+        return self._drawn[1]
+
+    def excess(self, points: Array) -> Array:
+        """Return the excess loss that is drawn at points (N, D), shape (N,); nan where it has no value."""
+        with np.errstate(all="ignore"):
+            values = self._drawn[0].excess(points)
+        return np.where(np.isfinite(values), values, np.nan)
+
+    def field(self) -> tuple[Array, Array, Array]:
+        """Return x (G,), y (G,) and the excess loss there (G, G), rows along y; the least over a third parameter."""
+        loss = self._drawn[0]
+        depth = 25 if len(self.view) == 3 else 1
+        cost = (1 if loss.is_affine else len(loss.weights)) * depth
+        side = int(np.clip(math.sqrt(_EVALUATIONS / cost), 41, 161))
+        x, y = (np.linspace(low, high, side) for low, high in self.view[:2])
+        plane = np.stack([axis.ravel() for axis in np.meshgrid(x, y)], axis=1)
+        if len(self.view) == 2:
+            return x, y, self.excess(plane).reshape(side, side)
+        least = np.full(len(plane), np.nan)
+        for third in np.linspace(self.view[2, 0], self.view[2, 1], depth):
+            least = np.fmin(least, self.excess(np.column_stack([plane, np.full(len(plane), third)])))
+        return x, y, least.reshape(side, side)
+
+    def outline(self, k: int) -> Array:
+        """Return many points of stratum k within the view, shape (M, D)."""
+        ends = [(float(low), float(high)) for low, high in self.view]
+        flat = Prior(self.scenario.prior.names, tuple(Distribution("uniform", (a, b), a, b) for a, b in ends))
+        return self.scenario.zero_set.sample(flat, k, _OUTLINE_POINTS)
+
+    def posterior_bins(self, edges: Array) -> Array:
+        """Return the posterior density of a single parameter, its mean in each bin, shape (bins,)."""
+        fine = np.linspace(edges[:-1], edges[1:], 26, axis=1)
+        middle = ((fine[:, :-1] + fine[:, 1:]) / 2).reshape(-1, 1)
+        with np.errstate(all="ignore"):
+            excess = self.scenario.loss.excess(middle)
+        exponent = self.scenario.prior.log_density(middle) - float(self.posterior.attrs["nbeta"]) * excess
+        exponent = np.where(np.isnan(exponent), -np.inf, exponent)
+        return density(np.exp(exponent - exponent.max()).reshape(len(edges) - 1, -1).sum(axis=1), edges)
+
+    def along_label(self, arm: str) -> str:
+        """Return the axis label of the position along an arm."""
+        along = next(s.along for s in self.scenario.zero_set.strata if s.name == arm)
+        return f"position {along} (dimensionless)"

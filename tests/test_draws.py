@@ -1,0 +1,368 @@
+"""Draws: published vectors, plain twins, library functions, and the laws of chance.
+
+Seeds are fixed. A test of chance passes |z| < 5 per statistic, a false alarm in 1.7 million under the normal law, or
+p > 1e-6; the whole file makes about 200 such comparisons, so that new seeds would raise a false alarm in 1 of 5,000
+runs. Every law is shown to fail a broken specimen.
+"""
+
+import math
+from collections import Counter
+from itertools import pairwise, permutations
+from types import FunctionType
+
+import numpy as np
+import pytest
+import twins
+from scipy import stats
+
+from sandbox import draws
+from sandbox.jit import LANES, lane_function
+
+KEY = draws.key(20, "test")
+PLAIN_KEY = (int(KEY[0]), int(KEY[1]))
+EDGES = np.array([0, 1, 2, 3, 2**30 - 1, 2**30, 2**31 - 1, 2**31, 2**31 + 1, 3 * 2**30, 2**32 - 2, 2**32 - 1])
+
+# Random123 1.09, kat_vectors, philox4x32 10: counter, key, result.
+PUBLISHED = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+VECTORS = [[[int(word, 16) for word in text.split()] for text in row] for row in PUBLISHED]
+
+
+@lane_function
+def spread_normals(normals, key, particle, step, stream, call):
+    """Fill blocks of four planes, one after the other: block b holds the particles from `particle` + b * LANES on."""
+    bits = np.empty(4 * LANES, np.uint32)
+    for b in range(normals.size // (4 * LANES)):
+        draws.fill_bits(bits, call, 1, particle + b * LANES, step, stream, key)
+        draws.fill_normals(normals[4 * b * LANES : 4 * (b + 1) * LANES], bits, 2)
+
+
+@lane_function
+def sweep(normals, stride, odd):
+    """Run through every `stride`-th radius word with directions that jump about; return how many normals are wrong."""
+    bits = np.empty(2 * LANES, np.uint32)
+    wrong = 0
+    largest = 0.0
+    for base in range(0, 1 << 32, stride * LANES):
+        for i in range(LANES):
+            bits[i] = np.uint32(base + stride * i + (odd & (stride - 1)))
+            bits[LANES + i] = np.uint32((base + stride * i) * odd)
+        draws.fill_normals(normals, bits, 1)
+        for i in range(2 * LANES):
+            wrong += not abs(normals[i]) <= 6.7639
+            largest = max(largest, abs(normals[i]))
+    return wrong, largest
+
+
+def normal_draws(count, particle=0, step=0, stream=1, call=0, key=KEY):
+    """`count` particles' four normals of one call, shape (4, count)."""
+    flat = np.empty(4 * count)
+    spread_normals(flat, key, particle, step, stream, call)
+    return flat.reshape(-1, 4, LANES).transpose(1, 0, 2).reshape(4, -1)
+
+
+def bits_of(words):
+    """Planes of bits that hold the words, padded with 0."""
+    words = np.asarray(words, np.uint32)
+    return np.pad(words, (0, -len(words) % (2 * LANES)))
+
+
+def converted(fill, words, dtype, *arguments):
+    """What a `fill` function makes of the words, one number each."""
+    bits = bits_of(words)
+    out = np.empty(len(bits), dtype)
+    fill(out, bits, len(bits) // LANES, *arguments)
+    return out[: len(words)]
+
+
+def box_muller(radius_words, direction_words, dtype=np.float64):
+    """Both normals of pairs of words by the compiled function, shape (2, N)."""
+    pairs = [np.asarray(words, np.uint32) for words in (radius_words, direction_words)]
+    pairs = [np.pad(words, (0, -len(words) % LANES)).reshape(-1, LANES) for words in pairs]
+    bits = np.stack(pairs, axis=1).ravel()
+    out = np.empty(len(bits), dtype)
+    draws.fill_normals(out, bits, len(bits) // (2 * LANES))
+    return out.reshape(-1, 2, LANES).transpose(1, 0, 2).reshape(2, -1)[:, : len(radius_words)]
+
+
+def assert_published(generator):
+    for counter, key, result in VECTORS:
+        assert list(generator(counter, key)) == result
+
+
+def compiled_words(counter, key):
+    bits = np.empty(4 * LANES, np.uint32)
+    particle, step, k, stream = counter
+    draws.fill_bits(bits, k, 1, particle, step, stream, np.array(key, np.uint32))
+    return [int(word) for word in bits[::LANES]]
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [compiled_words, twins.philox, lambda c, k: draws.philox(np.array(c, np.uint32), np.array(k, np.uint32)).tolist()],
+    ids=["compiled", "twin", "numpy"],
+)
+def test_philox_gives_the_published_vectors(generator):
+    assert_published(generator)
+
+
+def test_nine_rounds_fail_the_published_vectors():
+    with pytest.raises(AssertionError):
+        assert_published(lambda counter, key: twins.philox(counter, key, rounds=9))
+
+
+@pytest.mark.parametrize("particle", [0, 1, 2**31 - 64, 2**32 - LANES])
+def test_every_lane_and_call_has_its_own_counter(particle):
+    """fill_bits, twin and NumPy agree on the words of each lane, call, step and stream."""
+    bits = np.empty(12 * LANES, np.uint32)
+    draws.fill_bits(bits, 5, 3, particle, 77_777, 4, KEY)
+    planes = bits.reshape(12, LANES)
+    for lane in (0, 1, 63, LANES - 1):
+        assert planes[:, lane].tolist() == twins.words(PLAIN_KEY, particle + lane, 77_777, 4, 20, 12)
+    counter = np.array([[[particle + i, 77_777, 5 + k, 4] for k in range(3)] for i in range(LANES)], np.uint32)
+    assert np.array_equal(draws.philox(counter, KEY).reshape(LANES, 12).T, planes)
+
+
+def test_starting_uniforms_have_52_bits_and_stay_inside():
+    u = draws.uniforms(KEY, draws.STREAM_START, np.arange(3), 9, 5)
+    for particle in range(3):
+        high, low = (np.array(twins.words(PLAIN_KEY, particle, 9, 0, 0, 10))[k::2] for k in (0, 1))
+        assert u[particle].tolist() == [
+            (int(h) * 2**20 + int(v) // 2**12 + 0.5) / 2**52 for h, v in zip(high, low, strict=True)
+        ]
+    assert (2**52 - 1 + 0.5) * 2.0**-52 < 1
+
+
+def some_words(count, seed):
+    """Random words, the edges, and words near both ends on every scale."""
+    near = np.array([2**k + j for k in range(2, 32) for j in (-1, 0, 1)])
+    random = np.random.default_rng(seed).integers(0, 2**32, count - 2 * len(near) - len(EDGES))
+    return np.concatenate([random, near, 2**32 - 1 - near, EDGES])
+
+
+def test_normals_are_box_muller_to_2e_11():
+    """Against library logarithms and cosines: far below the grain of 2e-10 that 32 bits leave."""
+    radius = some_words(300_000, 1)
+    for direction in (some_words(300_000, 2), some_words(300_000, 2)[::-1]):
+        error = box_muller(radius, direction) - twins.normal_pair(radius, direction)
+        assert np.abs(error).max() < 2e-11
+
+
+def test_single_precision_normals_are_as_close_as_24_bits_allow():
+    """A radius r comes from exp(-r^2 / 2), rounded by 2^-25: an error of 2^-25 / r, or 2^-12 near 0."""
+    radius, direction = some_words(300_000, 1), some_words(300_000, 2)[::-1]
+    exact = np.array(twins.normal_pair(radius, direction))
+    error = np.abs(box_muller(radius, direction, np.float32) - exact)
+    r = np.hypot(*exact)
+    assert (error <= 1e-6 + np.minimum(2.0**-24 / np.maximum(r, 1e-9), 2.0**-11)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_no_word_gives_a_normal_that_is_not_a_number(dtype):
+    """2^27 radius words across the range, and all pairs of edges; none exceeds sqrt(66 log 2) = 6.7638."""
+    wrong, largest = sweep(np.empty(2 * LANES, dtype), 32, 0x9E3779B1)
+    assert wrong == 0
+    assert largest > 6
+    ends = np.concatenate([np.arange(2**12), 2**32 - 1 - np.arange(2**12), 2**31 - 2048 + np.arange(2**12), EDGES])
+    z = box_muller(np.repeat(ends, 16), np.tile(np.resize(EDGES, 16), len(ends)), dtype)
+    assert np.abs(z).max() == pytest.approx(math.sqrt(66 * math.log(2)), abs=1e-5)
+
+
+def assert_normal(z, limit=5.0):
+    """Moments 1 to 6, the tails beyond 3, 4 and 5, and the whole distribution function are a standard normal's."""
+    n = len(z)
+    power = np.ones(n)
+    for k, mean in enumerate([0, 1, 0, 3, 0, 15], start=1):
+        power *= z
+        variance = math.prod(range(1, 2 * k, 2)) - mean**2
+        assert abs(power.mean() - mean) < limit * math.sqrt(variance / n)
+    for edge in (3, 4, 5):
+        for side in (z > edge, z < -edge):
+            expected = n * stats.norm.sf(edge)
+            assert abs(side.sum() - expected) < limit * math.sqrt(expected) + 1
+    assert stats.kstest(z[:200_000], "norm").pvalue > 1e-6
+
+
+def test_normals_are_normal():
+    """Each of the four planes, 2^20 particles."""
+    for plane in normal_draws(2**20):
+        assert_normal(plane)
+
+
+def test_half_a_circle_is_not_normal():
+    """A direction without its side leaves no negative cosine, one in a quarter turn no negative sine."""
+    words = np.random.default_rng(3).integers(0, 2**32, (2, 2**18))
+    for z in (twins.normal_pair(words[0], words[1] // 2)[0], twins.normal_pair(words[0], words[1] // 8)[1]):
+        with pytest.raises(AssertionError):
+            assert_normal(z)
+
+
+def assert_unrelated(a, b):
+    """Neither the numbers, nor their squares, nor one with the other's square correlate."""
+    n = len(a)
+    for x, y in ((a, b), (a**2 - 1, b**2 - 1), (a, b**2 - 1), (a**2 - 1, b)):
+        assert abs((x * y).sum()) / math.sqrt((x**2).sum() * (y**2).sum()) < 5 / math.sqrt(n)
+
+
+def test_normals_of_neighbours_are_unrelated():
+    """Between the planes of a call, and between neighbouring particles, steps, calls, streams and keys."""
+    z = normal_draws(2**19)
+    for p, q in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)):
+        assert_unrelated(z[p], z[q])
+    others = [
+        normal_draws(2**19, particle=1),
+        normal_draws(2**19, particle=LANES),
+        normal_draws(2**19, step=1),
+        normal_draws(2**19, stream=2),
+        normal_draws(2**19, call=1),
+        normal_draws(2**19, key=draws.key(21, "test")),
+        normal_draws(2**19, key=draws.key(20, "tesu")),
+    ]
+    for other in others:
+        assert_unrelated(z[0], other[0])
+        assert_unrelated(z[1], other[0])
+
+
+def test_a_fiftieth_of_a_neighbour_is_noticed():
+    z = normal_draws(2**19)
+    for mixed in (z[1] + z[0] / 50, np.where(np.abs(z[0]) > 1.5, 1.05, 1.0) * z[1]):
+        with pytest.raises(AssertionError):
+            assert_unrelated(z[0], mixed)
+
+
+def test_steps_of_one_particle_are_unrelated():
+    """The path of one particle: 2^17 steps."""
+    bits, z = np.empty(4 * LANES, np.uint32), np.empty(4 * LANES)
+    path = np.empty((2**17, 2))
+    for step in range(len(path)):
+        draws.fill_bits(bits, 0, 1, 0, step, 1, KEY)
+        draws.fill_normals(z, bits, 2)
+        path[step] = z[0], z[2 * LANES]
+    assert_normal(path[:, 0])
+    for lag in (1, 2, 3, 4):
+        assert_unrelated(path[lag:, 0], path[:-lag, 0])
+        assert_unrelated(path[lag:, 1], path[:-lag, 0])
+
+
+def assert_even(counts, expected=None):
+    """Counts are those of equal chances (chi square)."""
+    assert stats.chisquare(counts, expected).pvalue > 1e-6
+
+
+def random_words(count, step=0):
+    bits = np.empty(4 * LANES * (count // (4 * LANES)), np.uint32)
+    draws.fill_bits(bits, 0, len(bits) // (4 * LANES), 0, step, 3, KEY)
+    return bits
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_uniforms_are_the_middles_of_their_cells(dtype):
+    u = converted(draws.fill_uniforms, EDGES, dtype)
+    assert u.tolist() == [twins.uniform(int(word), dtype is np.float32) for word in EDGES]
+    assert u.min() > 0
+    assert u.max() < 1
+    many = converted(draws.fill_uniforms, random_words(2**20), dtype)
+    assert_even(np.histogram(many, 1024, (0, 1))[0])
+    with pytest.raises(AssertionError):
+        assert_even(np.histogram(many**1.03, 1024, (0, 1))[0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 37, 100, 1000, 2**24, 2**32 - 1])
+def test_indices_are_even_and_inside(count):
+    words = np.concatenate([EDGES, random_words(2**20)])
+    indices = converted(draws.fill_indices, words, np.uint32, count)
+    assert indices[:200].tolist() == [twins.index(int(word), count) for word in words[:200]]
+    assert indices.max() < count
+    if 1 < count <= 1000:
+        assert_even(np.bincount(indices[len(EDGES) :], minlength=count))
+        indices[::50] = 0
+        with pytest.raises(AssertionError):
+            assert_even(np.bincount(indices, minlength=count))
+
+
+def permuted(count, particles, epoch=0, fill=draws.fill_permuted):
+    """Permutations of 0 ... count - 1, one for each particle, shape (particles, count)."""
+    keys, rows = np.empty(4 * LANES, np.uint32), np.empty(3 * LANES, np.uint32)
+    result = np.empty((particles // LANES, LANES, count), np.int64)
+    for b in range(len(result)):
+        draws.fill_bits(keys, 0, 1, b * LANES, epoch, 2, KEY)
+        for position in range(count):
+            fill(rows, position, count, keys)
+            result[b, :, position] = rows[:LANES]
+    return result.reshape(-1, count)
+
+
+@pytest.mark.parametrize("count", [*range(1, 71), 97, 127, 128, 251, 997, 4099])
+def test_permutations_are_bijections_and_equal_their_twin(count):
+    images = permuted(count, LANES)
+    assert np.array_equal(np.sort(images, axis=1), np.tile(np.arange(count), (LANES, 1)))
+    for particle, position in ((0, 0), (1, count - 1), (LANES - 1, count // 2)):
+        keys = twins.words(PLAIN_KEY, particle, 0, 2, 0, 4)
+        assert images[particle, position] == twins.permuted(position, count, keys)
+
+
+def test_large_permutations_equal_their_twin_and_never_collide():
+    count, positions = 1 << 24, [0, 1, 2**23, 2**24 - 1]
+    keys, rows = np.empty(4 * LANES, np.uint32), np.empty(3 * LANES, np.uint32)
+    draws.fill_bits(keys, 0, 1, 0, 0, 2, KEY)
+    images = []
+    for position in positions:
+        draws.fill_permuted(rows, position, count, keys)
+        images.append(rows[:LANES].copy())
+        assert rows[7] == twins.permuted(position, count, [int(k) for k in keys[7::LANES]])
+    assert all((np.unique(column) == np.sort(column)).all() for column in np.array(images).T)
+
+
+def assert_all_permutations_are_even(images):
+    count = images.shape[1]
+    seen = Counter(map(tuple, images.tolist()))
+    assert_even([seen[order] for order in permutations(range(count))])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_all_permutations_of_few_elements_are_equally_likely(count):
+    assert_all_permutations_are_even(permuted(count, 2**17))
+
+
+def test_twelve_rounds_do_not_shuffle_five_elements_evenly():
+    python = draws.fill_permuted.py_func
+    weak = lane_function(FunctionType(python.__code__, {**python.__globals__, "PERMUTATION_ROUNDS": 6}))
+    with pytest.raises(AssertionError):
+        assert_all_permutations_are_even(permuted(5, 2**17, fill=weak))
+
+
+def assert_pairs_are_even(images):
+    """Every element is equally likely in every place, and every two elements in any two neighbouring places."""
+    count = images.shape[1]
+    for place in range(count):
+        assert_even(np.bincount(images[:, place], minlength=count))
+    for first, second in pairwise((0, 1, count // 2, count - 1)):
+        pairs = np.bincount(images[:, first] * count + images[:, second], minlength=count**2).reshape(count, count)
+        assert not pairs.diagonal().any()
+        assert_even(pairs[~np.eye(count, dtype=bool)])
+
+
+@pytest.mark.parametrize("count", [10, 37, 100])
+def test_pairs_of_places_hold_all_pairs_of_elements_evenly(count):
+    images = permuted(count, 2**17)
+    assert_pairs_are_even(images)
+    # Consecutive epochs of one particle: the first element says nothing about the next epoch's first.
+    again = permuted(count, 2**17, epoch=1)
+    assert_even(np.bincount(images[:, 0] * count + again[:, 0], minlength=count**2))
+    with pytest.raises(AssertionError):
+        assert_pairs_are_even((images[:, :1] + np.arange(count)) % count)
+
+
+def test_keys_of_neighbouring_seeds_and_names_are_unrelated():
+    """64 bits each: two keys differ in 32 +- 4; over the pairs below the mean lies within 5 standard errors."""
+    keys = [draws.key(seed, name) for seed in range(1000) for name in ("sgd", "sge", "langevin", "")]
+    assert len({tuple(key) for key in keys}) == len(keys)
+    for distance in (1, 4):
+        flipped = [int(np.bitwise_count(a ^ b).sum()) for a, b in zip(keys, keys[distance:], strict=False)]
+        assert abs(np.mean(flipped) - 32) < 5 * 4 / math.sqrt(len(flipped))
+        assert min(flipped) > 8
+    assert np.array_equal(draws.key(2**200 + 1, "sgd"), draws.key(2**200 + 1, "sgd"))
+    assert not np.array_equal(draws.key(2**200 + 1, "sgd"), draws.key(2**200, "sgd"))
