@@ -24,9 +24,9 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
 from PIL.GifImagePlugin import getdata
+from scipy.spatial import cKDTree
 
 from sandbox.drawing import (
-    GREY,
     INK,
     PALE,
     Arm,
@@ -36,14 +36,18 @@ from sandbox.drawing import (
     Shares,
     draw_contours,
     draw_curve,
+    population_handle,
     set_time_axis,
     style,
     write_whole,
+    zero_set_handle,
 )
 from sandbox.errors import InputError
 from sandbox.scene import Scene, shortened, wrapped
+from sandbox.zero_set import DIVERGED
 
 Pixels = npt.NDArray[np.uint8]
+Packed = npt.NDArray[np.uint32]
 
 MAX_FRAMES = 120
 """Most frames shown unless said; of more recorded times they are an even choice."""
@@ -54,8 +58,12 @@ HOLD = 2.0
 COLOURS = 255
 """Colours of the palette; the one index that is left means "as before"."""
 
+_EXACT = 96
+"""Colours of the palette that are taken as they are; the others stand for several."""
 _ARMS, _STRATA = 3, 4
 """Most arms and strata shown: those with the largest share. A moving picture has room for few."""
+_CHARACTERS = 130
+"""How many characters of the legend's size fit beside each other."""
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -75,8 +83,8 @@ def animate(tree: xr.DataTree, path: str | Path, *, frames: int | None = None, f
     seconds = [1 / fps] * (len(shown) - 1) + [HOLD]
     with style():
         film = Film(scene, shown)
-        palette = shared_palette([film.frame(shown[k]) for k in chosen(len(shown), 5)])
-        data = gif((film.frame(k) for k in shown), palette, seconds)
+        palette = Palette([film.frame(shown[k]) for k in chosen(len(shown), 5)])
+        data = gif((palette.indices(film.frame(k)) for k in shown), palette.colours, seconds)
     write_whole(path, data)
 
 
@@ -98,6 +106,9 @@ class Film:
         grid = self.figure.add_gridspec(2, 2, width_ratios=[1, 1.12], height_ratios=[1, 1])
         self.panels: list[Moving] = [self._landscape(grid[:, 0]), *self._along(grid[0, 1]), self._shares(grid[1, 1])]
         self._words()
+        self._draw_still()
+
+    def _draw_still(self) -> None:
         for artist in self.artists:
             artist.set_animated(True)
         self.canvas.draw()
@@ -108,14 +119,14 @@ class Film:
         """All that moves, from back to front."""
         return (artist for panel in self.panels for artist in panel.artists)
 
-    def frame(self, k: int) -> Pixels:
-        """Return the picture at the k-th recorded time, shape (450, 900, 3)."""
+    def frame(self, k: int) -> Packed:
+        """Return the picture at the k-th recorded time, shape (450, 900), a word for each pixel's RGBA."""
         self.canvas.restore_region(self.still)
         for panel in self.panels:
             panel.show(k)
         for artist in self.artists:
             self.figure.draw_artist(artist)
-        return np.array(self.canvas.buffer_rgba())[..., :3]
+        return np.array(self.canvas.buffer_rgba()).view("<u4")[..., 0]
 
     def _landscape(self, place: SubplotSpec) -> Moving:
         """Draw the loss; return the particles on it, or beside it where there is a single parameter."""
@@ -129,7 +140,7 @@ class Film:
         axes = self.figure.add_subplot(place)
         self.clock = _clock(axes)
         draw_contours(axes, self.scene)
-        return Cloud(axes, self.scene)
+        return Cloud(axes, self.scene, crisp=True)
 
     def _along(self, place: SubplotSpec) -> list[Moving]:
         """Return the panels of the largest arms, or of the strata's shares where there is no arm."""
@@ -142,6 +153,7 @@ class Film:
         for k, name in enumerate(arms):
             axes = self.figure.add_subplot(grid[0, k])
             panels.append(Arm(axes, scene, name, self.shown))
+            axes.set_xlabel(shortened(scene.along(name), 18), parse_math=False)
             axes.set_ylabel("density" if k == 0 else "")
         return panels
 
@@ -149,7 +161,8 @@ class Film:
         """Draw the occupancies of the largest strata over time; return the cursor on them."""
         scene, axes = self.scene, self.figure.add_subplot(place)
         set_time_axis(axes, scene)
-        for stratum, dashes in zip(largest(scene, scene.strata, _STRATA), _DASHES, strict=False):
+        strata = [name for name in scene.strata if name != DIVERGED]
+        for stratum, dashes in zip(largest(scene, strata, _STRATA), _DASHES, strict=False):
             axes.plot([], [], color=INK, ls=dashes, lw=1, label=shortened(stratum, 14))
             axes.axhline(float(scene.posterior.mass.sel(stratum=stratum)), color=INK, ls=dashes, lw=0.8)
             for name, colour in scene.colours.items():
@@ -163,11 +176,15 @@ class Film:
     def _words(self) -> None:
         scene = self.scene
         self.figure.suptitle(wrapped(scene.scenario.question, 100, 2), fontsize=10, parse_math=False)
-        handles: list[Artist] = [Line2D([], [], color=c, marker="o", ms=4, lw=1.5) for c in scene.colours.values()]
-        names = [scene.caption(name, 20) for name in scene.colours]
-        handles += [Patch(facecolor=PALE, edgecolor=INK, lw=0.8), Line2D([], [], color=GREY, lw=4)]
-        words = [*names, "posterior", "W0, the true parameters"]
-        self.figure.legend(handles, words, loc="outside lower center", ncols=4, frameon=False, borderaxespad=0)
+        handles: list[Artist] = [population_handle(colour) for colour in scene.colours.values()]
+        handles += [Patch(facecolor=PALE, edgecolor=INK, lw=0.8), zero_set_handle()]
+        words = [
+            *(scene.caption(name, 20, view=False) for name in scene.colours),
+            "posterior",
+            "W0, the true parameters",
+        ]
+        columns = max(1, min(len(words), _CHARACTERS // (8 + max(map(len, words)))))
+        self.figure.legend(handles, words, loc="outside lower center", ncols=columns, frameon=False, borderaxespad=0)
 
 
 def _clock(axes: Axes) -> Text:
@@ -201,24 +218,50 @@ def largest(scene: Scene, names: Sequence[str], most: int) -> list[str]:
     return [name for name in names if name in kept]
 
 
-def shared_palette(frames: Sequence[Pixels]) -> Image.Image:
-    """Return an image whose palette of COLOURS colours suits all the frames, each (H, W, 3)."""
-    packed = np.concatenate([frame.reshape(-1, 3).astype(np.uint32) @ (65536, 256, 1) for frame in frames])
-    colours, counts = np.unique(packed, return_counts=True)
-    # By their number alone, white pixels would win the palette, and thin lines would lose their colour.
-    weighted = np.repeat(colours, np.log2(counts).astype(int) + 1)
-    pixels = np.stack([weighted >> 16, weighted >> 8 & 255, weighted & 255], axis=-1).astype(np.uint8)
-    return Image.fromarray(pixels[None]).quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+class Palette:
+    """COLOURS colours for all frames. A frame is packed: 32-bit words as the canvas holds them, alpha included."""
+
+    def __init__(self, frames: Sequence[Packed]):
+        packed, counts = np.unique(np.concatenate([frame.ravel() for frame in frames]), return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        # What fills areas keeps its colour; what is rare, at edges and where particles overlap, shares the rest.
+        exact, rare = order[:_EXACT], order[_EXACT:]
+        self.colours = _channels(packed[exact])
+        if len(rare):
+            # Without the logarithm the commonest shades would win, and thin lines would lose their colour.
+            weighted = np.repeat(_channels(packed[rare]), np.log2(counts[rare]).astype(int) + 1, axis=0)
+            cut = Image.fromarray(weighted[None]).quantize(COLOURS - len(exact), Image.Quantize.MEDIANCUT)
+            self.colours = np.concatenate([self.colours, np.array(cut.getpalette(), np.uint8).reshape(-1, 3)])
+        self._tree = cKDTree(self.colours.astype(np.float64))
+        self._known = np.zeros(1 << 24, np.uint8)
+        self._is_known = np.zeros(1 << 24, np.bool_)
+
+    def indices(self, frame: Packed) -> Pixels:
+        """Return the number of the nearest colour for each pixel of a packed frame (H, W)."""
+        words = frame & 0xFFFFFF
+        new = np.unique(words[~self._is_known[words]])
+        if len(new):
+            self._known[new] = self._tree.query(_channels(new).astype(np.float64))[1]
+            self._is_known[new] = True
+        known: Pixels = self._known[words]
+        return known
 
 
-def gif(frames: Iterable[Pixels], palette: Image.Image, seconds: Sequence[float]) -> bytes:
-    """Return a GIF (version 89a) that shows each frame (H, W, 3) for its number of seconds, and loops for ever.
+def _channels(packed: Packed) -> Pixels:
+    """Return red, green and blue of packed pixels (N,), shape (N, 3)."""
+    return np.ascontiguousarray(packed.astype("<u4")).view(np.uint8).reshape(-1, 4)[:, :3]
+
+
+def gif(frames: Iterable[Pixels], colours: Pixels, seconds: Sequence[float]) -> bytes:
+    """Return a GIF (version 89a) that shows each frame of colour numbers (H, W) for its seconds, and loops for ever.
+
+    `colours` has a row of red, green and blue for each number, at most COLOURS rows.
 
     Format: CompuServe, "Graphics Interchange Format, Version 89a", 1990; the loop is Netscape's extension.
     """
-    table = bytes(palette.getpalette() or b"").ljust(768, b"\0")
+    table = colours.tobytes().ljust(768, b"\0")
     parts: list[bytes] = []
-    for (corner, delta), time in zip(deltas(indices(frames, palette)), seconds, strict=True):
+    for (corner, delta), time in zip(deltas(frames), seconds, strict=True):
         if not parts:
             # Flags: a global table of 2^8 colours, 8 bits each.
             parts = [b"GIF89a", struct.pack("<HHBBB", *delta.shape[::-1], 0xF7, 0, 0), table]
@@ -228,12 +271,6 @@ def gif(frames: Iterable[Pixels], palette: Image.Image, seconds: Sequence[float]
         image = Image.fromarray(delta)
         parts += getdata(image, corner, duration=milliseconds, disposal=1, transparency=COLOURS, interlace=0)
     return b"".join([*parts, b";"])
-
-
-def indices(frames: Iterable[Pixels], palette: Image.Image) -> Iterator[Pixels]:
-    """Turn frames (H, W, 3) into numbers of the palette's colours, (H, W)."""
-    for frame in frames:
-        yield np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
 
 
 def deltas(frames: Iterable[Pixels]) -> Iterator[tuple[tuple[int, int], Pixels]]:

@@ -75,8 +75,12 @@ def reflect(plane: Any, low: float, high: float) -> None:
         period = (high - low) + (high - low)
         for i in range(LANES):
             if plane[i] < low:
-                t = (plane[i] - low) - period * np.floor((plane[i] - low) / period)
-                plane[i] = low + min(t, period - t)
+                depth = low - plane[i]
+                t = depth - period * np.floor(depth / period)
+                # That is quick, but rounded: from absurd depths it misses the box, and the exact remainder does not.
+                t = t if 0 <= t <= period else np.fmod(depth, period)
+                x = low + min(t, period - t)
+                plane[i] = high if x > high else x
 
 
 def planes(array: str, symbols: Sequence[Any]) -> dict[Any, str]:

@@ -90,7 +90,8 @@ class _Witness:
         self.size = len(zero_set.names)
         self.truth_masses = np.empty(0)
         self.arms = [k for k, stratum in enumerate(zero_set.strata) if stratum.along is not None]
-        self.edges = np.array([along_edges(self.scenario, k) for k in self.arms]).reshape(len(self.arms), -1)
+        self.edges = np.array([along_edges(self.scenario, k) for k in self.arms])
+        self.edges = self.edges.reshape(len(self.arms), self.scenario.record.bins + 1)
         cuts = [set(edges) for edges in zero_set.cuts()]
         for k, edges in zip(self.arms, self.edges, strict=True):
             axis = zero_set.along_axis(k)
@@ -143,7 +144,7 @@ class _Witness:
             {
                 "mass": ("stratum", self.masses(measure)),
                 "along_mass": (("arm", "bin"), self.along(measure)),
-                "along_edge": (("arm", "edge"), self.edges.reshape(len(self.arms), self.scenario.record.bins + 1)),
+                "along_edge": (("arm", "edge"), self.edges),
                 "mean_excess": ((), measure.mean(self.energy(measure.points))),
                 "learning_coefficient": ("stratum", [value for value, _ in values]),
                 "multiplicity": ("stratum", [float(m) for _, m in values]),
@@ -260,7 +261,7 @@ def _against(
             "along_mass": (("arm", "bin"), along),
             "preference": ("bound", [value, low - slack, high + slack]),
             "preference_by_tube": ("tube_factor", by_tube),
-            "distance_along": ("arm", _distances(data, along)),
+            "distance_along": ("arm", _distances(data, along, witness.edges)),
         },
         coords={
             "stratum": data.stratum.values,
@@ -271,11 +272,11 @@ def _against(
     )
 
 
-def _distances(data: xr.Dataset, along: Array) -> list[float]:
+def _distances(data: xr.Dataset, along: Array, all_edges: Array) -> list[float]:
     """Return the Wasserstein-1 distance of positions along each arm, nan where one side has none there."""
     result = []
     for a in range(data.sizes["arm"]):
-        edges, counts = data.along_edge.values[a], data.along_count.values[-1, a]
+        edges, counts = all_edges[a], data.along_count.values[-1, a]
         middles = (edges[1:] + edges[:-1]) / 2
         both = counts.sum() > 0 and along[a].sum() > 0
         result.append(float(stats.wasserstein_distance(middles, middles, counts, along[a])) if both else math.nan)

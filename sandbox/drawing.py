@@ -16,7 +16,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
-from matplotlib.patheffects import withStroke
 
 from sandbox.scene import FONT, Scene, density, shortened
 
@@ -37,7 +36,7 @@ _STYLE = {
     "legend.fontsize": 8.0,
     "svg.hashsalt": "sandbox",
 }
-_LAYERS = 8
+_LAYERS = 4
 """Into how many layers a population is cut; the populations' layers alternate, so that none hides another."""
 _PILES = 80
 """Bins over a single parameter."""
@@ -115,10 +114,10 @@ def draw_contours(axes: Axes, scene: Scene) -> ScalarMappable | None:
 
 
 def excess_label(scene: Scene) -> str:
-    """Return the axis label of the excess loss, with its unit."""
+    """Return the excess loss's symbol with its unit."""
     unit = "dimensionless" if not scene.scenario.loss.residual_jacobian else "nats per sample"
     symbol = "$K_n$" if scene.excess_name == "K_n" else "$K$"
-    return f"excess loss {symbol} ({unit})"
+    return f"{symbol} ({unit})"
 
 
 def draw_curve(axes: Axes, scene: Scene) -> None:
@@ -187,19 +186,24 @@ def _name(axes: Axes, name: str, spot: Array, *, right: bool, row: int) -> Artis
         fontsize=8.5,
         zorder=_ON_TOP + 2,
         parse_math=False,
-        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8},
     )
 
 
 class Cloud:
-    """The particles of every population over the first two parameters, with W0."""
+    """The particles of every population over the first two parameters, with W0.
 
-    def __init__(self, axes: Axes, scene: Scene):
+    With `crisp` they are opaque squares on whole pixels, which halves a GIF; else discs one can see through.
+    """
+
+    def __init__(self, axes: Axes, scene: Scene, *, crisp: bool):
         self.scene = scene
         self.layers: dict[str, list[Line2D]] = {name: [] for name in scene.populations}
         for _ in range(_LAYERS):
             for name, layers in self.layers.items():
-                layers += axes.plot([], [], "o", ms=3, mew=0, color=scene.colours[name], alpha=0.55, zorder=_ON_TOP)
+                (line,) = axes.plot([], [], "s" if crisp else "o", mew=0, color=scene.colours[name], zorder=_ON_TOP)
+                line.set(markersize=2.16 if crisp else 3, alpha=1 if crisp else 0.55)
+                layers.append(line)
         # Names and points of W0 stay readable only above the particles.
         self.artists = [*(line for layers in zip(*self.layers.values(), strict=True) for line in layers)]
         self.artists += draw_zero_set(axes, scene)
@@ -243,22 +247,22 @@ class Arm:
     """Histograms of every population along a stratum, beside the posterior's."""
 
     def __init__(self, axes: Axes, scene: Scene, arm: str, frames: Sequence[int]):
-        self.scene, self.arm = scene, arm
         self.edges = scene.posterior.along_edge.sel(arm=arm).values
         posterior = density(scene.posterior.along_mass.sel(arm=arm).values, self.edges)
         axes.stairs(posterior, self.edges, fill=True, color=PALE)
         axes.stairs(posterior, self.edges, color=INK, lw=0.8)
+        self.counts = {name: p.along_count.sel(arm=arm).values for name, p in scene.populations.items()}
         self.steps = {name: _steps(axes, self.edges, scene.colours[name]) for name in scene.populations}
         self.artists: list[Artist] = list(self.steps.values())
         axes.set_xlim(float(self.edges[0]), float(self.edges[-1]))
-        axes.set_xlabel(scene.along_label(arm), parse_math=False)
+        axes.set_xlabel(f"position {scene.along(arm)} (dimensionless)", parse_math=False)
         axes.set_ylabel("density")
         axes.set_title(f"along {arm}", parse_math=False)
         _set_top(axes, [posterior], [[self.values(name, frame) for name in self.steps] for frame in frames])
 
     def values(self, name: str, frame: int) -> Array:
         """Return the density of a population in each bin, at a recorded time."""
-        return density(self.scene.populations[name].along_count.sel(arm=self.arm).values[frame], self.edges)
+        return density(self.counts[name][frame], self.edges)
 
     def show(self, frame: int) -> None:
         """Set the histograms to a recorded time."""
@@ -296,6 +300,16 @@ class Shares:
         for name, bars in self.bars.items():
             for bar, height in zip(bars, self.scene.occupancy(name)[frame], strict=True):
                 bar.set_height(float(height))
+
+
+def population_handle(colour: str) -> Line2D:
+    """Return what stands for a population in a legend."""
+    return Line2D([], [], color=colour, marker="o", ms=4, lw=1.5)
+
+
+def zero_set_handle() -> Line2D:
+    """Return what stands for W0 in a legend: its lines and its points."""
+    return Line2D([], [], color=GREY, lw=4, marker="D", ms=7, mfc="none", mec=INK, mew=1.2)
 
 
 def set_time_axis(axes: Axes, scene: Scene) -> None:

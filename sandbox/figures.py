@@ -29,9 +29,11 @@ from sandbox.drawing import (
     draw_contours,
     draw_curve,
     excess_label,
+    population_handle,
     set_time_axis,
     style,
     write_whole,
+    zero_set_handle,
 )
 from sandbox.errors import InputError, nearest
 from sandbox.scene import Scene, wrapped
@@ -101,14 +103,14 @@ def _landscape(result: Figure, place: SubplotSpec, scene: Scene) -> None:
         lower.set_title(f"particles {last}, and the posterior")
         return
     axes = result.add_subplot(place)
-    cloud = Cloud(axes, scene)
+    cloud = Cloud(axes, scene, crisp=False)
     cloud.show(-1)
     least = f", least over {names[2]}" if len(names) == 3 else ""
     axes.set_title(f"particles {last}, on the excess loss{least}", parse_math=False)
     contours = draw_contours(axes, scene)
     if contours is not None:
         bar = result.colorbar(contours, ax=axes, shrink=0.75, pad=0.02)
-        bar.set_label(excess_label(scene))
+        bar.set_label(f"excess loss {excess_label(scene)}")
         bar.ax.minorticks_off()
 
 
@@ -200,16 +202,15 @@ def _words(result: Figure, scene: Scene, width: float) -> None:
     result.suptitle(wrapped(scene.scenario.question, int(11 * width), 2), fontsize=11, parse_math=False)
     names = list(scene.populations)
     lines = [wrapped(verdict_line(scene, name), int(_CHARACTERS * (width - 3.2)), 2) for name in names]
-    handles = [Line2D([], [], color=scene.colours[name], marker="o", ms=4, lw=1.5) for name in names]
+    handles = [population_handle(scene.colours[name]) for name in names]
     verdicts = result.legend(handles, lines, loc="outside lower left", frameon=False, borderaxespad=0)
     for text in verdicts.get_texts():
         text.set_parse_math(False)
     grey: Any = [Line2D([], [], color=GREY, ls=dashes, lw=1) for dashes in DASHES.values()]
     grey[0] = (Patch(facecolor=PALE), Line2D([], [], color=INK, lw=1))
     labels = ["posterior", "tempered posterior, same mean loss", "uniform below the same loss"]
-    w0 = Line2D([], [], color=GREY, lw=4)
     result.legend(
-        [*grey, w0],
+        [*grey, zero_set_handle()],
         [*labels, "W0, the true parameters"],
         loc="outside lower right",
         frameon=False,

@@ -148,7 +148,7 @@ def build(
     imports += [f"sandbox.elementary.{name}" for name in functions_used("\n".join(functions).split("\n"))]
     each_step = [*estimate, *(line for part in parts for line in part.lines)]
     text = _TEXT.format(
-        title=f"{rule.rule} with {gradient.name} gradients, D = {len(loss.parameters)}",  # type: ignore[attr-defined]
+        title=f"{rule.rule} with {gradient.name} gradients, D = {len(loss.parameters)}",
         imports=_import_lines(imports),
         dtype=dtype,
         functions="\n\n\n".join(functions),

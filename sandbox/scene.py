@@ -152,10 +152,10 @@ class Scene:
         out = (points < self.view[:, 0]) | (points > self.view[:, 1])
         return float(out.any(axis=1).mean()) if len(points) else 0.0
 
-    def caption(self, name: str, width: int = 50) -> str:
-        """Return a population's name, cut to `width` characters, with what the picture of its particles leaves out."""
-        diverged, outside = self.diverged(name), self.outside(name)
-        notes = [f"{diverged:,} diverged"] * bool(diverged) + [f"{outside:.0%} out of view"] * (outside >= 0.005)
+    def caption(self, name: str, width: int = 50, *, view: bool = True) -> str:
+        """Return a population's name, cut to `width` characters; how many diverged; if `view`, what is out of it."""
+        gone, outside = self.diverged(name), self.outside(name) if view else 0.0
+        notes = [f"{gone:,} diverged"] * bool(gone) + [f"{outside:.0%} out of view"] * (outside >= 0.005)
         return shortened(name, width) + (f" ({', '.join(notes)})" if notes else "")
 
     @functools.cached_property
@@ -208,7 +208,6 @@ class Scene:
         exponent = np.where(np.isnan(exponent), -np.inf, exponent)
         return density(np.exp(exponent - exponent.max()).reshape(len(edges) - 1, -1).sum(axis=1), edges)
 
-    def along_label(self, arm: str) -> str:
-        """Return the axis label of the position along an arm."""
-        along = next(s.along for s in self.scenario.zero_set.strata if s.name == arm)
-        return f"position {along} (dimensionless)"
+    def along(self, arm: str) -> str:
+        """Return the position along an arm, as an expression in the parameters."""
+        return str(next(stratum.along for stratum in self.scenario.zero_set.strata if stratum.name == arm))

@@ -27,7 +27,6 @@ from sandbox.zero_set import DIVERGED
 
 Array = npt.NDArray[np.float64]
 
-QUANTILES = (0.05, 0.5, 0.95)
 TUBE_FACTORS = (0.5, 1.0, 2.0)
 """The last frame is also counted with the tubes' radius times these: an answer should not hang on the radius."""
 
@@ -60,13 +59,12 @@ def processors() -> int:
 
 def population_kernel(scenario: Scenario, population: Population) -> kernel.Kernel:
     """Return the kernel that moves a population of a scenario."""
-    nbeta = getattr(population.rule, "nbeta", None) or scenario.nbeta
     return kernel.build(
         scenario.loss,
         scenario.prior,
         population.rule,
         population.gradient,
-        nbeta=nbeta,
+        nbeta=population.rule.nbeta_or(scenario.nbeta),
         reflecting=scenario.walls == "reflecting",
         dtype=scenario.precision,
     )
@@ -88,8 +86,7 @@ def start(scenario: Scenario, population: Population) -> Array:
 def diverged(scenario: Scenario, points: Array) -> npt.NDArray[np.bool_]:
     """Return which of the points (N, D) have run away: shape (N,)."""
     near = np.abs(points - scenario.prior.centre) <= FAR * scenario.prior.scale
-    gone: npt.NDArray[np.bool_] = ~near.all(axis=1)
-    return gone
+    return np.asarray(~near.all(axis=1))
 
 
 @dataclass
@@ -104,8 +101,9 @@ class _Run:
     def record(self, progress: Progress) -> xr.Dataset:
         scenario = self.scenario
         times = frame_steps(scenario.steps, scenario.record.frames, scenario.record.spacing)
-        progress.start(f"{self.population.name}: {scenario.particles:,} particles", float(scenario.steps))
+        progress.start(f"{self.population.name}: kernel", 1.0)
         self.kernel = population_kernel(scenario, self.population)
+        progress.start(f"{self.population.name}: {scenario.particles:,} particles", float(scenario.steps))
         self.key = draws.key(scenario.seed, f"population {self.population.name}")
         positions = self.kernel.pack(start(scenario, self.population))
         observer = _Observer(scenario, times)
@@ -151,7 +149,6 @@ class _Observer:
         self.count = np.zeros((frames, len(self.labels)), np.int64)
         self.mean = np.full(frames, np.nan)
         self.error = np.full(frames, np.nan)
-        self.quantile = np.full((frames, len(QUANTILES)), np.nan)
         self.along = np.zeros((frames, len(self.arms), record.bins), np.int64)
         self.tube_count = np.zeros((len(TUBE_FACTORS), len(self.labels)), np.int64)
 
@@ -168,7 +165,6 @@ class _Observer:
         if len(values):
             self.mean[frame] = values.mean()
             self.error[frame] = values.std() / math.sqrt(len(values))
-            self.quantile[frame] = np.quantile(values, QUANTILES)
 
     def _look_at(self, frame: int, points: Array) -> Array:
         zero_set = self.scenario.zero_set
@@ -193,22 +189,18 @@ class _Observer:
                 "count": (("time", "stratum"), self.count),
                 "mean_excess": ("time", self.mean),
                 "excess_error": ("time", self.error),
-                "excess_quantile": (("time", "quantile"), self.quantile),
                 "along_count": (("time", "arm", "bin"), self.along),
-                "along_edge": (("arm", "edge"), self.edges),
                 "tube_count": (("tube_factor", "stratum"), self.tube_count),
             },
             coords={
                 "time": self.times,
-                "particle": np.arange(self.kept),
                 "parameter": np.array(self.scenario.prior.names, dtype=object),
                 "stratum": np.array(self.labels, dtype=object),
                 "arm": np.array([zero_set.strata[k].name for k in self.arms], dtype=object),
-                "quantile": np.array(QUANTILES),
                 "tube_factor": np.array(TUBE_FACTORS),
             },
             attrs={
-                "rule": population.rule.rule,  # type: ignore[attr-defined]
+                "rule": population.rule.rule,
                 "settings": json.dumps(population.rule.model_dump()),
                 "gradient": json.dumps(gradient),
                 "particles": self.scenario.particles,
@@ -232,13 +224,11 @@ def along_edges(scenario: Scenario, k: int) -> Array:
 
 _WORDS = {
     "time": ("steps taken", "step"),
-    "position": ("position of a kept particle", "1"),
+    "position": ("positions of the first particles", "1"),
     "count": ("particles in each stratum's tube, elsewhere, or diverged", "particles"),
     "mean_excess": ("mean of K_n = L_n - S_n over particles not diverged", "nat per sample"),
     "excess_error": ("standard error of mean_excess", "nat per sample"),
-    "excess_quantile": ("quantiles of K_n over particles not diverged", "nat per sample"),
     "along_count": ("particles by position along each stratum", "particles"),
-    "along_edge": ("edges of the bins along each stratum", "1"),
     "tube_count": ("particles at the last time, by the tubes' radius", "particles"),
     "tube_factor": ("radius of the tubes, relative to the stated one", "1"),
 }

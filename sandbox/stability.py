@@ -23,7 +23,7 @@ def products(scenario: Scenario, population: Population) -> npt.NDArray[np.float
     """
     rate = float(population.rule.rates(np.array([0]), scenario.steps)[0])
     if population.rule.follows == "posterior":
-        rate *= getattr(population.rule, "nbeta", None) or scenario.nbeta
+        rate *= population.rule.nbeta_or(scenario.nbeta)
     result = np.full((len(scenario.zero_set.strata), 2), np.nan)
     for k in range(len(result)):
         points = scenario.zero_set.sample(scenario.prior, k, POINTS)

@@ -29,19 +29,17 @@ def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, p
     verdicts = [_verdict(scenario, comparison, posterior, k) for k in range(len(REFERENCES))]
     products = stability.products(scenario, population)
     names = [stratum.name for stratum in scenario.zero_set.strata]
-    warnings = [*_stability_warnings(names, products), *_other_warnings(scenario, comparison)]
     strata = comparison.sizes["stratum"]
     padded = np.full((strata, 2), math.nan)
     padded[: len(products)] = products
-    return (
-        comparison.assign(
-            verdict=("reference", np.array([verdict for verdict, _ in verdicts], dtype=object)),
-            reason=("reference", np.array([reason for _, reason in verdicts], dtype=object)),
-            step_times_sharpness=(("stratum", "statistic"), padded),
-        )
-        .assign_coords(statistic=np.array(["median", "largest"], dtype=object))
-        .assign(warnings=((), np.array(json.dumps(warnings), dtype=object)))
-    )
+    said = {
+        "verdicts": {name: verdict for name, (verdict, _) in zip(REFERENCES, verdicts, strict=True)},
+        "reasons": {name: reason for name, (_, reason) in zip(REFERENCES, verdicts, strict=True)},
+        "warnings": [*_stability_warnings(names, products), *_other_warnings(scenario, comparison)],
+    }
+    return comparison.assign(
+        step_times_sharpness=(("stratum", "statistic"), padded), words=((), np.array(json.dumps(said), dtype=object))
+    ).assign_coords(statistic=np.array(["median", "largest"], dtype=object))
 
 
 def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, k: int) -> tuple[str, str]:
@@ -54,8 +52,10 @@ def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, 
     value, low, high = (float(bound) for bound in row.preference)
     if not math.isfinite(value):
         return UNDECIDED, "nothing of the population or of the reference lies on W0 at this loss"
-    if away > rules.elsewhere:
-        return UNDECIDED, f"{away:.1%} of the particles are in no stratum's tube; at most {rules.elsewhere:.0%} may"
+    expected = float(row.reference_mass.sel(stratum=ELSEWHERE))
+    if away > expected + rules.elsewhere:
+        share = f"{away:.1%} of the particles but {expected:.1%} of the reference are in no stratum's tube"
+        return UNDECIDED, f"{share}; at most {rules.elsewhere:.0%} more may"
     unknown = [
         str(name)
         for name, value in zip(posterior.stratum.values, posterior.learning_coefficient.values, strict=True)
@@ -127,6 +127,7 @@ def answer(tree: xr.DataTree) -> dict[str, Any]:
 
 def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, Any]:
     last = comparison.isel(time=-1)
+    words = json.loads(comparison.words.item())
     return {
         "rule": data.attrs["rule"],
         "settings": json.loads(data.attrs["settings"]),
@@ -145,15 +146,20 @@ def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, An
             for name, row in zip(comparison.stratum.values, comparison.step_times_sharpness.values, strict=True)
             if name not in (ELSEWHERE, DIVERGED)
         },
-        "against": {name: _reference_answer(comparison.sel(reference=name)) for name in REFERENCES},
-        "warnings": json.loads(comparison.warnings.item()),
+        "against": {
+            name: {
+                "verdict": words["verdicts"][name],
+                "reason": words["reasons"][name],
+                **_reference_answer(comparison.sel(reference=name)),
+            }
+            for name in REFERENCES
+        },
+        "warnings": words["warnings"],
     }
 
 
 def _reference_answer(row: xr.Dataset) -> dict[str, Any]:
     return {
-        "verdict": str(row.verdict.item()),
-        "reason": str(row.reason.item()),
         "preference": {bound: _number(row.preference.sel(bound=bound)) for bound in BOUNDS},
         "nbeta": _number(row.reference_nbeta),
         "mean_excess": _number(row.reference_level),

@@ -64,8 +64,8 @@ class ZeroSet:
     def distance(self, points: Array, k: int) -> Array:
         """Return the distance of points (N, D) to stratum k, shape (N,); inf where the descent onto it fails.
 
-        Points that are not finite are infinitely far. Exact where the stratum is linear. Elsewhere it is the distance to
-        the point that Gauss-Newton steps reach, which exceeds the true one by a term of second order in it.
+        Points that are not finite are infinitely far. Exact where the stratum is linear. Elsewhere it is the distance
+        to the point that Gauss-Newton steps reach, which exceeds the true one by a term of second order in it.
         """
         with np.errstate(invalid="ignore", over="ignore"):
             distance: Array = np.linalg.norm(self.project(points, k) - points, axis=1)

@@ -46,7 +46,10 @@ class Case:
 
     def kernel(self, dtype: str = "float64") -> Kernel:
         """Compile, or fetch what was compiled."""
-        whole = [Distribution(family, arguments, *wall) for (family, arguments), wall in zip(self.priors, self.walls)]
+        whole = [
+            Distribution(family, arguments, *wall)
+            for (family, arguments), wall in zip(self.priors, self.walls, strict=True)
+        ]
         prior = Prior(self.loss.parameters, tuple(whole))
         return build(
             self.loss,

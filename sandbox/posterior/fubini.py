@@ -18,6 +18,7 @@ from sandbox.posterior.integrand import Integrand
 from sandbox.posterior.lines import (
     Intervals,
     Lines,
+    Rule,
     Sample,
     children,
     collect,
@@ -90,6 +91,7 @@ class Fubini:
 
     def __post_init__(self) -> None:
         self.dimension = len(self.window)
+        self.kept: dict[float, tuple[float, Floats, Floats]] = {}
         self.log_volume = np.concatenate([[0.0], np.cumsum(np.log(np.diff(self.window, axis=1)[:, 0]))])
         self.log_allowed = np.log(_PANEL_SHARE * np.array([self.tolerance, self.share_tolerance]))
 
@@ -106,16 +108,20 @@ class Fubini:
         known = self.log_volume[-1] - self.log_evidence - np.log(1e-3 * self.tolerance)
         return float(min(self.lowest + _MARGIN, known))
 
-    def integrate(self, prefix: Floats) -> Lines:
-        """Integrate along axis d and all axes inside it, for each of the M given outer coordinates (M, d)."""
+    def integrate(self, prefix: Floats, *, profiled: bool = True) -> Lines:
+        """Integrate along axis d and all axes inside it, for each of the M given outer coordinates (M, d).
+
+        Unless `profiled`, the lines come without their bins, which only a line further out has a use for.
+        """
         axis, count = prefix.shape[1], len(prefix)
         floor = self.log_evidence - self.log_volume[axis]
         queue = self._start(axis, count)
-        total, low, bins = np.full(count, -np.inf), np.full(count, np.inf), np.empty(0)
+        total, low, bins = np.full(count, -np.inf), np.full(count, np.inf), np.empty((count, 0))
         done: list[tuple[Intervals, Sample]] = []
         while queue.owner.size:
             sample, guides = self._sample(prefix, queue)
-            bins = bins if bins.size else profiles(guides, count)
+            if profiled and not bins.size:
+                bins = profiles(guides, count)
             smooth = sample.rough[:, 0] < _SMOOTH
             hoped = group_log_sum(queue.owner[smooth], sample.value[smooth], count)
             matters = np.maximum(np.logaddexp(total, hoped), floor)
@@ -186,11 +192,32 @@ class Fubini:
     def _inner(self, points: Floats) -> Lines:
         """Integrate the lines that stand on the points (N, d), some at a time; their panels are not kept."""
         size = _CHUNK[self.dimension - points.shape[1]]
-        parts = [self.integrate(points[i : i + size]) for i in range(0, len(points), size)]
+        parts = []
+        for start in range(0, len(points), size):
+            lines = self.integrate(points[start : start + size])
+            if points.shape[1] == 1:
+                self._keep(points[start : start + size, 0], lines)
+            parts.append(lines)
         kept = ("value", "error", "low", "bins", "shares")
         value, error, low, bins, shares = (np.concatenate([getattr(part, k) for part in parts]) for k in kept)
         none = np.empty(0)
         return Lines(value, error, low, bins, shares, np.empty(0, dtype=np.int64), none, none)
+
+    def _keep(self, at: Floats, lines: Lines) -> None:
+        order = np.argsort(lines.owner, kind="stable")
+        ends = np.cumsum(np.bincount(lines.owner, minlength=len(at)))[:-1]
+        pieces = zip(np.split(lines.lo[order], ends), np.split(lines.hi[order], ends), strict=True)
+        for key, value, (lo, hi) in zip(at.tolist(), lines.value.tolist(), pieces, strict=True):
+            self.kept[key] = (value, lo, hi)
+
+    def rule(self, prefix: Floats) -> Rule:
+        """Return the final rule of the lines (M, d), from memory for d = 1 if they have been integrated."""
+        if prefix.shape[1] != 1:
+            lines = self.integrate(prefix, profiled=False)
+            return Rule(lines.value, lines.owner, lines.lo, lines.hi)
+        values, lo, hi = zip(*(self.kept[key] for key in prefix[:, 0].tolist()), strict=True)
+        owner = np.repeat(np.arange(len(lo)), [len(piece) for piece in lo])
+        return Rule(np.array(values), owner, np.concatenate(lo), np.concatenate(hi))
 
     def _survey(self, axis: int, guides: Floats, found: Reach) -> tuple[Reach, Floats]:
         """Ask the guides of all inner parts (P, ORDER, ...) what the least one alone does not tell.

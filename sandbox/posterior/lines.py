@@ -77,6 +77,16 @@ class Lines:
     hi: Floats
 
 
+@dataclass(frozen=True)
+class Rule:
+    """The final panels `owner`, `lo`, `hi` (P,) of M lines, and the logs of the lines' integrals, `value` (M,)."""
+
+    value: Floats
+    owner: Ints
+    lo: Floats
+    hi: Floats
+
+
 _Table = TypeVar("_Table", Intervals, Sample, Reach)
 
 

@@ -107,16 +107,17 @@ def reach(guide: Floats, ceiling: float) -> Reach:
     allowed, and several times what the interpolation itself may miss.
     """
     guide, some = _walled(guide)
-    fine = guide @ _INTERPOLATE
-    bend = np.pad(np.abs(np.diff(fine, n=2, axis=1)), ((0, 0), (1, 1)), mode="edge")
-    slack = 0.25 * np.maximum(bend[:, :-1], bend[:, 1:]) + _GUIDE_SAFETY * tails(guide)[:, :1]
-    below = np.minimum(fine[:, :-1], fine[:, 1:]) - slack
+    fine = _INTERPOLATE.T @ guide.T
+    bend = np.abs(np.diff(fine, n=2, axis=0))
+    bend = np.concatenate([bend[:1], bend, bend[-1:]])
+    slack = 0.25 * np.maximum(bend[:-1], bend[1:]) + _GUIDE_SAFETY * tails(guide)[:, 0]
+    below = np.minimum(fine[:-1], fine[1:]) - slack
     may = below <= ceiling
-    first = _FINE[np.argmax(may, axis=1)]
-    last = _FINE[may.shape[1] - np.argmax(may[:, ::-1], axis=1)]
-    low = np.where(some, np.minimum(fine.min(axis=1), guide.min(axis=1)), np.inf)
-    bound = np.where(some, below.min(axis=1), np.inf)
-    return Reach(low, bound, may.any(axis=1) & some, first, last)
+    first = _FINE[np.argmax(may, axis=0)]
+    last = _FINE[len(may) - np.argmax(may[::-1], axis=0)]
+    low = np.where(some, np.minimum(fine.min(axis=0), guide.min(axis=1)), np.inf)
+    bound = np.where(some, below.min(axis=0), np.inf)
+    return Reach(low, bound, may.any(axis=0) & some, first, last)
 
 
 def profile(guide: Floats) -> Floats:
@@ -126,14 +127,15 @@ def profile(guide: Floats) -> Floats:
     neighbouring lines differ smoothly; what the interpolation may miss is taken off.
     """
     guide, some = _walled(guide)
-    fine = guide @ _INTERPOLATE
-    at = np.minimum(np.maximum(np.arange(len(_FINE)), 1), len(_FINE) - 2)
-    left, middle, right = fine[:, at - 1], fine[:, at], fine[:, at + 1]
+    fine = _INTERPOLATE.T @ guide.T
+    middle = np.concatenate([fine[1:2], fine[1:-1], fine[-2:-1]])
+    left = np.concatenate([fine[:1], fine[:-2], fine[-3:-2]])
+    right = np.concatenate([fine[2:3], fine[2:], fine[-1:]])
     bend = left - 2.0 * middle + right
     step = np.clip(0.5 * (left - right) / np.where(bend > 0, bend, np.inf), -0.5, 0.5)
     least = np.minimum(fine, middle + 0.5 * step * (right - left) + 0.5 * step**2 * bend)
     size = (len(_FINE) - 1) // BINS
-    parts = [least[:, b * size : (b + 1) * size + 1].min(axis=1) for b in range(BINS)]
+    parts = [least[b * size : (b + 1) * size + 1].min(axis=0) for b in range(BINS)]
     return np.where(some[:, None], np.column_stack(parts) - _GUIDE_SAFETY * tails(guide)[:, :1], np.inf)
 
 
@@ -169,19 +171,19 @@ def level_bracket(guide: Floats, level: float) -> Floats:
     change = inside[:, 1:] != inside[:, :-1]
     node = np.argmax(change, axis=1)
     coarse = np.where(change.any(axis=1)[:, None], np.column_stack([NODES[node], NODES[node + 1]]), np.nan)
-    fine = _walled(guide)[0] @ _INTERPOLATE - level
-    cross = (fine[:, 1:] <= 0.0) != (fine[:, :-1] <= 0.0)
-    at, each = np.argmax(cross, axis=1), np.arange(len(guide))
-    before, after = fine[each, at], fine[each, at + 1]
+    fine = _INTERPOLATE.T @ _walled(guide)[0].T - level
+    cross = (fine[1:] <= 0.0) != (fine[:-1] <= 0.0)
+    at, each = np.argmax(cross, axis=0), np.arange(len(guide))
+    before, after = fine[at, each], fine[at + 1, each]
     part = before / np.where(before == after, 1.0, before - after)
     place = _FINE[at] + (_FINE[1] - _FINE[0]) * np.clip(part, 0.0, 1.0)
     narrow = np.clip(np.column_stack([place - _LEVEL_HALF_WIDTH, place + _LEVEL_HALF_WIDTH]), -1.0, 1.0)
     elsewhere = (narrow[:, 1] < coarse[:, 0]) | (narrow[:, 0] > coarse[:, 1])
-    return np.where((cross.any(axis=1) & ~elsewhere)[:, None], narrow, coarse)
+    return np.where((cross.any(axis=0) & ~elsewhere)[:, None], narrow, coarse)
 
 
 def step_bracket(values: Floats) -> Floats:
-    """Return the nodes (P, 2) about the step that makes more than half of the variation of values (P, ORDER), or nan."""
+    """Return the nodes (P, 2) about the step that makes over half of the variation of values (P, ORDER), or nan."""
     steps = np.abs(np.diff(values, axis=1))
     largest = np.argmax(steps, axis=1)
     bracket = np.column_stack([NODES[largest], NODES[largest + 1]])

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sandbox.errors import InputError
 from sandbox.posterior.fubini import Fubini
 from sandbox.posterior.integrand import Integrand
-from sandbox.posterior.lines import Lines
+from sandbox.posterior.lines import Lines, Rule
 from sandbox.posterior.measure import Measure
 from sandbox.posterior.panel import GAUSS, ORDER, Floats, Ints, nodes_in, safe_log
 
@@ -244,28 +244,25 @@ class _Channels:
 
 def _rule(fubini: Fubini, lines: Lines) -> tuple[Floats, Floats]:
     """Return the nodes (N, D) of the final rule and the logs (N,) of weight times density, negligible ones left out."""
-    least = lines.value[0] - _NEGLIGIBLE
-    found = list(_expand(fubini, np.zeros((1, 0)), np.zeros(1), lines, least))
+    rule = Rule(lines.value, lines.owner, lines.lo, lines.hi)
+    found = list(_expand(fubini, np.zeros((1, 0)), np.zeros(1), rule, float(lines.value[0]) - _NEGLIGIBLE))
     return np.concatenate([points for points, _ in found]), np.concatenate([logs for _, logs in found])
 
 
-def _expand(
-    fubini: Fubini, prefix: Floats, logs: Floats, lines: Lines, least: float
-) -> Iterator[tuple[Floats, Floats]]:
+def _expand(fubini: Fubini, prefix: Floats, logs: Floats, rule: Rule, least: float) -> Iterator[tuple[Floats, Floats]]:
     """Yield the nodes on the given lines and, through the lines that stand on them, on all axes inside."""
-    carries = (logs + lines.value)[lines.owner] > least
-    owner, lo, hi = lines.owner[carries], lines.lo[carries], lines.hi[carries]
+    carries = (logs + rule.value)[rule.owner] > least
+    owner, lo, hi = rule.owner[carries], rule.lo[carries], rule.hi[carries]
     points = np.column_stack([np.repeat(prefix[owner], ORDER, axis=0), nodes_in(lo, hi).ravel()])
-    weight = (logs[owner] + np.log(0.5 * (hi - lo)))[:, None] + np.log(GAUSS)
-    logs = weight.ravel()
+    logs = ((logs[owner] + np.log(0.5 * (hi - lo)))[:, None] + np.log(GAUSS)).ravel()
     if points.shape[1] == fubini.dimension:
         logs = logs + fubini.integrand(points)[0]
         keep = logs > least
         yield points[keep], logs[keep]
         return
     for start in range(0, len(points), _EXPAND):
-        part = points[start : start + _EXPAND]
-        yield from _expand(fubini, part, logs[start : start + _EXPAND], fubini.integrate(part), least)
+        part = slice(start, start + _EXPAND)
+        yield from _expand(fubini, points[part], logs[part], fubini.rule(points[part]), least)
 
 
 def _widened(window: Floats, bounds: Floats, points: Floats, mass: Floats) -> Floats:

@@ -25,6 +25,8 @@ class Rule(Settings):
     follows: ClassVar[Literal["loss", "posterior"]]
     uses_normals: ClassVar[bool]
 
+    rule: str
+
     @abstractmethod
     def rates(self, steps: npt.NDArray[np.int64], total: int) -> Array:
         """Return the step size at each of `steps` (0-based, of `total`)."""
@@ -32,6 +34,10 @@ class Rule(Settings):
     @abstractmethod
     def constants(self) -> tuple[float, ...]:
         """Return the numbers that `step` takes after the rate."""
+
+    def nbeta_or(self, default: float) -> float:
+        """Return the nbeta of the posterior that the rule follows: `default` unless the rule has its own."""
+        return default
 
     @property
     @abstractmethod

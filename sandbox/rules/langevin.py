@@ -37,6 +37,10 @@ class Langevin(Rule):
         """Return nothing: the step needs the rate only."""
         return ()
 
+    def nbeta_or(self, default: float) -> float:
+        """Return the rule's own nbeta, else the default."""
+        return default if self.nbeta is None else self.nbeta
+
     @property
     def default_gradient(self) -> Any:
         """The full gradient."""

@@ -120,7 +120,12 @@ class Verdict(Settings):
     margin: float = Field(default=0.05, ge=0, lt=1, description="a smaller difference in occupancy counts as the same")
     level: float = Field(default=0.99, gt=0, lt=1, description="confidence level of the intervals")
     diverged: float = Field(default=0.01, ge=0, le=1, description="undecided above this share of diverged particles")
-    elsewhere: float = Field(default=0.5, ge=0, le=1, description="undecided above this share outside every tube")
+    elsewhere: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="undecided when this much more of the particles than of the reference is in no tube",
+    )
 
 
 class _Population(Settings):
