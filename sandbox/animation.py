@@ -49,7 +49,7 @@ from sandbox.zero_set import DIVERGED
 Pixels = npt.NDArray[np.uint8]
 Packed = npt.NDArray[np.uint32]
 
-MAX_FRAMES = 120
+MAX_FRAMES = 100
 """Most frames shown unless said; of more recorded times they are an even choice."""
 SIZE, DPI = (9.0, 4.5), 100
 """Inches, and dots per inch: 900 x 450 pixels."""

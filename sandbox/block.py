@@ -71,16 +71,18 @@ def reflect(plane: Any, low: float, high: float) -> None:
         x = high - (x - high) if x > high else x
         plane[i] = x
         far += x < low
-    if far > 0:
-        period = (high - low) + (high - low)
+    period = (high - low) + (high - low)
+    # Rounding leaves the deepest falls outside once more, though far less deep.
+    while far > 0:
+        far = 0
         for i in range(LANES):
-            if plane[i] < low:
-                depth = low - plane[i]
-                t = depth - period * np.floor(depth / period)
-                # That is quick, but rounded: from absurd depths it misses the box, and the exact remainder does not.
-                t = t if 0 <= t <= period else np.fmod(depth, period)
+            x = plane[i]
+            if x < low:
+                t = (x - low) - period * np.floor((x - low) / period)
                 x = low + min(t, period - t)
-                plane[i] = high if x > high else x
+                x = high if x > high else x
+            plane[i] = x
+            far += x < low
 
 
 def planes(array: str, symbols: Sequence[Any]) -> dict[Any, str]:

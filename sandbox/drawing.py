@@ -26,6 +26,9 @@ INK, GREY, PALE = "#000000", "#8c8c8c", "#d0d0d0"
 LANDSCAPE = LinearSegmentedColormap.from_list("landscape", ["#fdfdfd", "#a3b1c6"])
 """Colours of the loss: one hue whose lightness falls evenly, light enough for particles to stand out on it."""
 
+CRISP = 3200
+"""Most particles, of all populations together, in a moving picture: its size is theirs."""
+
 _STYLE = {
     "font.family": FONT,
     "font.size": 9.0,
@@ -193,11 +196,12 @@ def _name(axes: Axes, name: str, spot: Array, *, right: bool, row: int) -> Artis
 class Cloud:
     """The particles of every population over the first two parameters, with W0.
 
-    With `crisp` they are opaque squares on whole pixels, which halves a GIF; else discs one can see through.
+    With `crisp` they are at most CRISP opaque squares on whole pixels, for a small GIF; else discs one can see through.
     """
 
     def __init__(self, axes: Axes, scene: Scene, *, crisp: bool):
         self.scene = scene
+        self.most = CRISP // len(scene.populations) if crisp else None
         self.layers: dict[str, list[Line2D]] = {name: [] for name in scene.populations}
         for _ in range(_LAYERS):
             for name, layers in self.layers.items():
@@ -212,7 +216,7 @@ class Cloud:
     def show(self, frame: int) -> None:
         """Set the particles to a recorded time; those that have diverged are not drawn."""
         for name, layers in self.layers.items():
-            points = self.scene.positions(name, frame)[:, :2]
+            points = self.scene.positions(name, frame)[: self.most, :2]
             for j, line in enumerate(layers):
                 line.set_data(*points[j::_LAYERS].T)
 

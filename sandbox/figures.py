@@ -37,7 +37,7 @@ from sandbox.drawing import (
 )
 from sandbox.errors import InputError, nearest
 from sandbox.scene import Scene, wrapped
-from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED
+from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED, words
 
 FORMATS: dict[str, dict[str, None]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 """What a figure can be saved as, with the metadata to leave out, so that the same run gives the same bytes."""
@@ -186,13 +186,14 @@ def _stratum_title(scene: Scene, stratum: str) -> str:
 def verdict_line(scene: Scene, name: str) -> str:
     """Return what the comparison says of a population: the verdict on each reference, with the preference."""
     parts = []
+    said = words(scene.comparison.sel(population=name))
     for reference in DASHES:
         row: Any = scene.comparison.sel(population=name, reference=reference)
         value, low, high = (float(row.preference.sel(bound=bound)) for bound in BOUNDS)
-        verdict = WORDS[str(row.verdict.item())]
+        verdict = WORDS[said["verdicts"][reference]]
         # The first says in full what the others say in numbers.
         in_full = reference == "posterior" or not math.isfinite(value)
-        number = row.reason.item() if in_full else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        number = said["reasons"][reference] if in_full else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
         parts.append(f"{verdict} {reference} ({number})")
     return f"{scene.caption(name)}: {'; '.join(parts)}"
 

@@ -9,6 +9,7 @@ code in milliseconds. Parameters are arguments, never captured: two values, one 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -127,11 +128,16 @@ def compile_module(text: str, modules: Iterable[str], entry: str, signature: Any
             return _kept(directory, name, text, entry, signature)
         except OSError as error:
             sys.modules.pop(name, None)
-            # Without the name of the file it failed on, so that the warning shows once, not once per kernel.
-            reason = error.strerror or type(error).__name__
-            warnings.warn(f"the kernel cache {directory} cannot be used ({reason}); compiling anew", stacklevel=2)
+            # Without the name of the file it failed on, which is another one for each kernel.
+            _warn_once(f"the kernel cache {directory} cannot be used ({error.strerror}); compiling anew")
     module = _executed(name, text.replace("cached_kernel", "uncached_kernel"), f"<{name}>")
     return _compiled(module, entry, signature)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    # The filters of `warnings` would show it again: Numba changes them, and that makes Python forget what it has shown.
+    warnings.warn(message, stacklevel=3)
 
 
 def _identity(text: str, modules: Iterable[str]) -> str:

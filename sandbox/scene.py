@@ -84,9 +84,11 @@ class Scene:
         for group in ("populations", "posterior", "comparison"):
             if group not in tree.children:
                 raise InputError(f"the result has no group '{group}'; found: {', '.join(tree.children) or 'none'}")
+        scenario = loads(tree.attrs["scenario"], tree.attrs["scenario_file"])
         return cls(
-            loads(tree.attrs["scenario"], tree.attrs["scenario_file"]),
-            {name: node.to_dataset() for name, node in tree["populations"].children.items()},
+            scenario,
+            # In the scenario's order: a store does not keep that of its groups, and colours follow it.
+            {p.name: tree[f"populations/{p.name}"].to_dataset() for p in scenario.populations},
             tree["posterior"].to_dataset(),
             tree["comparison"].to_dataset(),
         )

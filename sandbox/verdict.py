@@ -99,11 +99,17 @@ def _other_warnings(scenario: Scenario, comparison: xr.Dataset) -> list[str]:
     return warnings
 
 
+def words(comparison: xr.Dataset) -> dict[str, Any]:
+    """Return what `decide` said of one population: "verdicts" and "reasons" by reference, and "warnings"."""
+    said: dict[str, Any] = json.loads(comparison.words.item())
+    return said
+
+
 def answer(tree: xr.DataTree) -> dict[str, Any]:
     """Return the answer of a run as plain data, ready for JSON: numbers, intervals, verdicts, warnings."""
     posterior = tree["posterior"].to_dataset()
     populations = {}
-    for name in tree["populations"].children:
+    for name in map(str, tree["comparison"].population.values):
         comparison = tree["comparison"].to_dataset().sel(population=name)
         populations[name] = _population_answer(tree[f"populations/{name}"].to_dataset(), comparison)
     return {
@@ -127,7 +133,7 @@ def answer(tree: xr.DataTree) -> dict[str, Any]:
 
 def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, Any]:
     last = comparison.isel(time=-1)
-    words = json.loads(comparison.words.item())
+    said = words(comparison)
     return {
         "rule": data.attrs["rule"],
         "settings": json.loads(data.attrs["settings"]),
@@ -148,13 +154,13 @@ def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, An
         },
         "against": {
             name: {
-                "verdict": words["verdicts"][name],
-                "reason": words["reasons"][name],
+                "verdict": said["verdicts"][name],
+                "reason": said["reasons"][name],
                 **_reference_answer(comparison.sel(reference=name)),
             }
             for name in REFERENCES
         },
-        "warnings": words["warnings"],
+        "warnings": said["warnings"],
     }
 
 

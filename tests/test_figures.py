@@ -1,162 +1,190 @@
-"""The pictures show what the tree holds: positions, colours, histograms, W0, and frames that decode to what was drawn."""
+"""A figure shows what the tree holds: positions, colours, histograms, W0, shares, the user's words."""
 
 from __future__ import annotations
 
-import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from made_up import CASES, FIVE, QUESTION, Array, Made, tree_of
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from matplotlib.text import Text
+from scipy import stats
 
-from sandbox.compare import BOUNDS, REFERENCES
-from sandbox.scenario import loads
-
-QUESTION = r"Costs it $5 \frac or 10_000$ to be _simple_?"
-CROSSING = """
-parameters: {w1: "uniform(-1, 1)", w2: "uniform(-1, 1)"}
-loss: {model: w1 * w2**2 * x, truth: 0, inputs: {x: "normal(0, 1)"}, samples: 1000}
-strata:
-  crossing: {zero: [w1, w2]}
-  flat_arm: {zero: [w2], along: w1}
-  sharp_arm: {zero: [w1], along: w2}
-"""
-WELLS = """
-parameters: {w: "uniform(-1.6, 1.6)"}
-loss: {potential: (w**2 - 1)**2 * (1 + 9/4 * (w + 1)**2) / 16}
-nbeta: 20
-tube: 0.7
-strata: {flat: {zero: [w + 1]}, sharp: {zero: [w - 1]}}
-"""
-CUBE = """
-parameters: {a: "uniform(-1, 1)", b: "normal(0, 0.5)", c: "uniform(-1, 1)"}
-loss: {model: a * b * c * x, truth: 0, inputs: {x: "normal(0, 1)"}, samples: 500}
-strata:
-  origin: {zero: [a, b, c]}
-  ab: {zero: [a, b], along: c}
-  ac: {zero: [a, c], along: b}
-  bc: {zero: [b, c], along: a}
-  b_plane: {zero: [b], along: a}
-  c_plane: {zero: [c], along: a}
-"""
-CURVE = """
-parameters: {w1: "uniform(-2, 2)", w2: "uniform(-2, 2)"}
-loss: {model: tanh(w1 * w2 * x) - tanh(x), truth: 0, inputs: {x: "normal(0, 1)"}, samples: 200}
-strata: {hyperbola: {zero: [w1 * w2 - 1], along: w1}}
-"""
-REST = 'question: "{question}"\nsteps: 20000\npopulations:\n'
+from sandbox import animation, drawing, figures, scene
+from sandbox.errors import InputError
+from sandbox.figures import figure, save_figure
+from sandbox.scene import Scene, colour
 
 
-def tree_of(
-    body: str, names: tuple[str, ...] = ("sgd", "langevin"), frames: int = 9, particles: int = 400, diverged: int = 0
-) -> xr.DataTree:
-    """Return a run's tree by the contract: particles that shrink onto W0 at rates of their own."""
-    text = (
-        f"question: '{QUESTION}'\nsteps: 20000\n"
-        + body
-        + "populations:\n"
-        + "".join(f"  {name}: {{rule: langevin, step_size: 1e-4}}\n" for name in names)
-    )
-    scenario = loads(text, "made_up.yaml")
-    zero, prior = scenario.zero_set, scenario.prior
-    random = np.random.default_rng(5)
-    times = np.unique(np.concatenate([[0], np.geomspace(1, 20000, frames - 1).astype(int)]))
-    strata = [*zero.names, "diverged"]
-    arms = [s.name for s in zero.strata if s.along is not None]
-    edges = np.array(
-        [
-            np.linspace(*prior.window()[scenario.prior.names.index(str(s.along))], 41)
-            for s in zero.strata
-            if s.along is not None
-        ]
-    ).reshape(len(arms), 41)
-    root = xr.Dataset(
-        attrs={"title": "made up", "question": QUESTION, "scenario": text, "scenario_file": "made_up.yaml", "seed": "0"}
-    )
-    groups: dict[str, xr.Dataset] = {"/": root}
+def xy(line: Line2D) -> Array:
+    """Return a line's finite points, shape (N, 2)."""
+    points = np.asarray(line.get_xydata(), dtype=float)
+    return points[np.isfinite(points).all(axis=1)]
 
-    def counted(points):
-        finite = np.isfinite(points).all(axis=1)
-        labels = np.full(len(points), len(strata) - 1)
-        labels[finite] = zero.labels(points[finite])
-        along = np.array(
-            [
-                np.histogram(zero.along(points[labels == strata.index(a)], strata.index(a)), edges[k])[0]
-                for k, a in enumerate(arms)
-            ]
-        )
-        return np.bincount(labels, minlength=len(strata)), along.reshape(len(arms), 40)
 
-    def cloud(rate, spread, count):
-        start = prior.quantile(random.uniform(size=(count, len(prior.names))))
-        gaps = np.stack([zero.distance(start, k) / (1 + 0.5 * (k > 0)) for k in range(len(zero.strata))])
-        goal = np.stack([zero.project(start, k) for k in range(len(zero.strata))])[
-            gaps.argmin(axis=0), np.arange(count)
-        ]
-        noise = random.normal(size=start.shape)
-        return [
-            goal + (start - goal) * np.exp(-rate * t / 400) + spread * (1 - np.exp(-rate * t / 400)) * noise
-            for t in times
-        ]
+def steps(axes: Axes) -> dict[str, tuple[Array, Array]]:
+    """Return the values and edges of the histograms that are drawn as lines, by colour."""
+    patches = [patch for patch in axes.patches if isinstance(patch, StepPatch) and not patch.get_fill()]
+    return {to_hex(patch.get_edgecolor()): patch.get_data()[:2] for patch in patches}
 
-    masses, along_mass = counted(cloud(1.0, 0.05, 20000)[-1])
-    share = masses / masses.sum()
-    posterior = xr.Dataset(
-        {
-            "mass": ("stratum", share),
-            "along_mass": (("arm", "bin"), along_mass / masses.sum()),
-            "along_edge": (("arm", "edge"), edges),
-            "learning_coefficient": ("stratum", [0.25 * (k + 1) for k in range(len(zero.strata))] + [np.nan] * 2),
-            "multiplicity": ("stratum", [1.0] * len(zero.strata) + [np.nan] * 2),
-            "mean_excess": ((), 0.001),
-        },
-        coords={"stratum": strata, "arm": arms, "parameter": list(prior.names)},
-        attrs={"nbeta": float(scenario.nbeta), "share_error": 0.001},
-    )
-    groups["/posterior"] = posterior
-    comparisons = []
-    for p, name in enumerate(names):
-        points = np.array(cloud(0.3 * (p + 1), 0.02 * (p + 1), particles))
-        points[len(times) // 2 :, :diverged] = np.nan
-        counts, alongs = zip(*(counted(frame) for frame in points), strict=True)
-        counts = np.array(counts)
-        groups[f"/populations/{name}"] = xr.Dataset(
-            {
-                "position": (("time", "particle", "parameter"), points.astype(np.float32)),
-                "count": (("time", "stratum"), counts),
-                "along_count": (("time", "arm", "bin"), np.array(alongs)),
-                "along_edge": (("arm", "edge"), edges),
-            },
-            coords={"time": times, "stratum": strata, "arm": arms, "parameter": list(prior.names)},
-            attrs={"rule": "langevin", "settings": json.dumps({}), "particles": particles},
-        )
-        occupancy = counts / particles
-        error = 2.6 * np.sqrt(occupancy * (1 - occupancy) / particles)
-        comparisons.append(
-            xr.Dataset(
-                {
-                    "occupancy": (
-                        ("time", "stratum", "bound"),
-                        np.stack([occupancy, occupancy - error, occupancy + error], -1),
-                    ),
-                    "reference_mass": (
-                        ("reference", "stratum"),
-                        np.array([share, share * 0.9 + 0.02 * (p + 1), share * 0.5 + 0.1]),
-                    ),
-                    "preference": (("reference", "bound"), [[0.12, 0.10, 0.14], [0.01, -0.01, 0.03], [np.nan] * 3]),
-                    "verdict": ("reference", ["simpler", "same", "undecided"]),
-                    "reason": (
-                        "reference",
-                        ["preference +0.120, 99% interval [+0.100, +0.140] lies above 0", "", "7 % have $diverged_$"],
-                    ),
-                },
-                coords={
-                    "reference": list(REFERENCES),
-                    "bound": list(BOUNDS),
-                    "time": times,
-                    "stratum": strata,
-                    "arm": arms,
-                },
-            )
-        )
-    groups["/comparison"] = xr.concat(comparisons, "population").assign_coords(population=list(names))
-    return xr.DataTree.from_dict(groups)
+
+def in_order(points: Array) -> Array:
+    return points[np.lexsort(points.T)]
+
+
+@pytest.mark.parametrize("case", ["crossing", "cube", "five"])
+def test_dots_are_the_kept_particles_in_their_populations_colour(case: str) -> None:
+    tree = tree_of(case)
+    for name, points in dots(figure(tree), tree).items():
+        kept = tree[f"populations/{name}"].position.values[-1][CASES[case][2] :, :2]
+        np.testing.assert_array_equal(in_order(points), in_order(kept.astype(float)))
+
+
+def test_diverged_particles_are_not_drawn_but_said() -> None:
+    words = [text.get_text() for legend in figure(tree_of("five")).legends for text in legend.get_texts()]
+    assert [word.split(":")[0] for word in words[:5]] == [f"{name} (7 diverged)" for name in FIVE]
+
+
+def test_a_far_particle_does_not_stretch_the_view() -> None:
+    np.testing.assert_array_equal(Scene.of(tree_of("five")).view, [[-1, 1], [-1, 1]])
+
+
+def test_histograms_along_an_arm_are_densities_of_the_trees_counts() -> None:
+    tree = tree_of("crossing")
+    drawn = figure(tree)
+    for arm in ("flat_arm", "sharp_arm"):
+        (axes,) = (axes for axes in drawn.axes if axes.get_title() == f"along {arm}")
+        steps = {to_hex(patch.get_edgecolor()): patch.get_data() for patch in axes.patches}
+        for k, name in enumerate(("sgd", "langevin")):
+            counts = tree[f"populations/{name}"].along_count.sel(arm=arm).values[-1]
+            values, edges, _ = steps[colour(k)]
+            np.testing.assert_allclose(values * np.diff(edges) * counts.sum(), counts)
+        values, edges, _ = steps["#000000"]
+        assert values @ np.diff(edges) == pytest.approx(1)
+
+
+def test_the_posterior_of_one_parameter_is_the_exact_density() -> None:
+    body = 'parameters: {w: "normal(0, 1)"}\nloss: {potential: w**2 / 2}\nnbeta: 3\nstrata: {point: {zero: [w]}}\n'
+    scene_ = Scene.of(Made(body, ("sgd",), 50, 4, 0).tree)
+    edges = np.linspace(-4, 4, 33)
+    exact = np.diff(stats.norm(scale=0.5).cdf(edges)) / np.diff(edges)
+    np.testing.assert_allclose(scene_.posterior_bins(edges), exact, atol=2e-4 * exact.max())
+    flatter = np.diff(stats.norm(scale=1 / np.sqrt(3)).cdf(edges)) / np.diff(edges)
+    assert np.abs(scene_.posterior_bins(edges) - flatter).max() > 0.05, "the prior's part would not be noticed"
+
+
+def test_one_parameter_is_drawn_as_histograms_of_the_particles() -> None:
+    tree = tree_of("wells")
+    lower = figure(tree).axes[0]
+    (steps,) = (p for p in lower.patches if to_hex(p.get_edgecolor()) == colour(1))
+    values, edges, _ = steps.get_data()
+    points = tree["populations/langevin"].position.values[-1][7:, 0]
+    np.testing.assert_allclose(values * np.diff(edges) * len(points), np.histogram(points, edges)[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["crossing", "curve"])
+def test_w0_is_drawn_where_the_expected_loss_vanishes(case: str) -> None:
+    tree = tree_of(case)
+    population = Scene.of(tree).scenario.population_loss
+    lines = [line for line in figure(tree).axes[0].lines if line.get_color() == drawing.GREY]
+    assert {line.get_label() for line in lines} == {s.name for s in Scene.of(tree).scenario.zero_set.strata} - {
+        "crossing"
+    }
+    typical = np.median(population.excess(np.random.default_rng(0).uniform(-1, 1, (99, 2))))
+    for line in lines:
+        points = np.asarray(line.get_xydata(), dtype=float)
+        assert population.excess(points).max() < 1e-9 * typical
+        assert population.excess(points + 0.05).max() > 1e-4 * typical, "a shifted line would not be noticed"
+
+
+def test_contours_show_the_least_loss_over_the_third_parameter() -> None:
+    scene_ = Scene.of(tree_of("cube"))
+    x, y, least = scene_.field()
+    for i, j in ((0, 0), (3, 90), (70, 11)):
+        column = [[x[j], y[i], c] for c in np.linspace(*scene_.view[2], 25)]
+        assert least[i, j] == pytest.approx(scene_.scenario.loss.excess(np.array(column)).min())
+
+
+def test_occupancies_and_references_are_the_comparisons() -> None:
+    tree = tree_of("crossing")
+    (axes,) = (axes for axes in figure(tree).axes if axes.get_title().startswith("flat_arm"))
+    (line,) = (line for line in axes.lines if line.get_label() == "langevin")
+    comparison = tree["comparison"].to_dataset().sel(population="langevin", stratum="flat_arm")
+    np.testing.assert_array_equal(line.get_ydata(), comparison.occupancy.sel(bound="estimate"))
+    np.testing.assert_array_equal(line.get_xdata(), comparison.time)
+    flat = {(l.get_linestyle(), to_hex(l.get_color())): l.get_ydata()[0] for l in axes.lines if len(l.get_xdata()) == 2}
+    assert [flat["-", "#000000"], flat["--", colour(1)], flat[":", colour(1)]] == list(comparison.reference_mass)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_axis_is_labelled_readable_and_clear_of_its_neighbours(case: str) -> None:
+    drawn = figure(tree_of(case))
+    drawn.canvas.draw()
+    renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
+    texts = [t for t in drawn.findobj(Text) if isinstance(t, Text) and t.get_visible() and t.get_text().strip()]
+    assert min(text.get_fontsize() for text in texts) >= 8
+    for axes in drawn.axes:
+        shared = axes.get_title() and not axes.xaxis.get_tick_params()["labelbottom"]
+        assert axes.get_xlabel() or shared or axes.get_label() == "<colorbar>"
+    boxes = [axes.get_tightbbox(renderer) for axes in drawn.axes] + [
+        g.get_window_extent(renderer) for g in drawn.legends
+    ]
+    boxes.append(drawn._suptitle.get_window_extent(renderer))  # type: ignore[attr-defined]
+    for one, other in combinations(boxes, 2):
+        overlap = np.minimum(one.max, other.max) - np.maximum(one.min, other.min)
+        assert (overlap <= 1).any(), (one, other)
+    for box in boxes:
+        assert (box.min >= -1).all()
+        assert (box.max <= np.array(drawn.bbox.max) + 1).all()
+
+
+def test_the_users_words_are_shown_as_they_are() -> None:
+    drawn = figure(tree_of("crossing"))
+    assert drawn.get_suptitle() == QUESTION
+    legend = " ".join(text.get_text() for text in drawn.legends[0].get_texts()).replace("\n", " ")
+    assert r"undecided against uniform (7 % have $diverged_ \frac)" in legend
+    assert scene.printable("a\tb\n\U0001f9ea \u4e2d λ") == "a b ? ? λ"
+
+
+def test_populations_have_different_colours_and_none_is_the_posteriors() -> None:
+    assert len({colour(k) for k in range(14)} | {drawing.INK, drawing.GREY, drawing.PALE}) == 17
+
+
+@pytest.mark.parametrize("kind", figures.FORMATS)
+def test_a_saved_figure_is_the_same_every_time_and_whole(kind: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_figure(tree_of("wells"), tmp_path / f"{name}.{kind}")
+    assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"one.{kind}", f"two.{kind}"]
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"did you mean 'png'.*\.png, \.pdf, \.svg"):
+        save_figure(tree_of("wells"), tmp_path / "figure.pgn")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        save_figure(tree_of("wells"), tmp_path / "folder.png")
+    with pytest.raises(FileNotFoundError):
+        save_figure(tree_of("wells"), tmp_path / "missing" / "a.png")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
+
+
+def test_a_tree_that_is_no_run_is_refused() -> None:
+    with pytest.raises(InputError, match="no group 'populations'; found: none"):
+        figure(xr.DataTree())
+
+
+def test_drawing_changes_nothing_global() -> None:
+    before = dict(mpl.rcParams)
+    with mpl.rc_context({"font.size": 30, "text.usetex": True, "axes.grid": True}):
+        assert figure(tree_of("curve")).axes[0].xaxis.label.get_fontsize() < 10
+    assert dict(mpl.rcParams) == before
+    for module in (scene, drawing, figures, animation):
+        assert "pyplot" not in Path(str(module.__file__)).read_text()

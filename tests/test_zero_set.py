@@ -214,7 +214,7 @@ GOOD = {
     "undefined on half the square": (zero_set(stratum("h", "w1 * w2 - 1/4")), potential(NAMES, "log(4 * w1 * w2)**2")),
     "zero on most of the square": (
         zero_set(stratum("arc", "w1**2 + w2**2 - 1.8")),
-        potential(NAMES, "relu(w1**2 + w2**2 - 1.8)**2"),
+        potential(NAMES, "relu(1e7 * (w1**2 + w2**2 - 1.8))**2"),
     ),
     "hyperbola": (zero_set(stratum("h", "w1 * w2 - 1/4")), regression(NAMES, "w1 * w2 * x", "x / 4")),
 }

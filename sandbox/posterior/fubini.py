@@ -52,7 +52,7 @@ from sandbox.posterior.panel import (
 
 _MARGIN = 60.0  # nats above the lowest guide met where nothing can matter, as long as the evidence is unknown
 _PANEL_SHARE = 0.02  # of a line's tolerance that one panel may use: the panels of a line number some tens
-_CHUNK = {1: 4096, 2: 512}  # lines taken together, by the dimensions still to integrate: bounds the memory
+_CHUNK = {1: 1024, 2: 512}  # lines taken together, by the dimensions still to integrate: bounds the memory
 _FIRST_PANELS = {1: 64, 2: 12, 3: 6}  # per axis; with ten nodes each, finer than the features of an energy
 _SEEN = 3.0  # nats from the lowest node down to the bound within which a panel's values can be trusted
 _NARROWEST = 1e-13  # of the window: below it the nodes of a panel coincide in float64
@@ -246,7 +246,7 @@ class Fubini:
         inside = self.log_volume[-1] - self.log_volume[axis + 1]
         level = self.integrand.level
         if level is None:
-            return np.where((shown - bound <= _SEEN) | (bound > self.ceiling), -np.inf, inside - bound)
+            return np.where((shown <= bound + _SEEN) | (bound > self.ceiling), -np.inf, inside - bound)
         return np.where((shown <= level) | (bound > level), -np.inf, inside + self.log_prior_peak)
 
     def _label_points(
@@ -301,13 +301,12 @@ class Fubini:
         panels disagree at the end they share. What they disagree by, over the stretch without nodes, is an error.
         Innermost panels are spared: there the guide shows all.
         """
-        none = np.zeros(len(at.lo), dtype=bool)
         if axis == self.dimension - 1:
-            return take(at, none)
+            return take(at, np.zeros(len(at.lo), dtype=bool))
         error = _disagreement(at, sample, np.append(self.window[axis], self.breaks[axis]), self._narrowest(axis))
         wide = at.hi - at.lo > self._narrowest(axis)
         again = wide & (error > self.log_allowed + matters[at.owner, None]).any(axis=1)
-        again = none if self.exhausted else again
+        again = np.zeros_like(wide) if self.exhausted else np.asarray(again)
         if not again.any():
             sample.error[:] = np.logaddexp(sample.error, error)
         done[:] = [(take(at, ~again), take(sample, ~again))]
@@ -332,7 +331,7 @@ def _disagreement(at: Intervals, sample: Sample, known: Floats, gap: float) -> F
         jumps = np.abs(mine * ends[:, :, side] - theirs * np.roll(ends[:, :, 1 - side], step, axis=0))
         jump = np.column_stack([jumps[:, 0], jumps[:, 1:].max(axis=1, initial=0.0)])
         blind = _END_SAFETY * (mine * rough + theirs * np.roll(rough, step, axis=0))
-        expected = (np.abs(edge[:, None] - known) <= gap).any(axis=1)[:, None]
+        expected = np.asarray((np.abs(edge[:, None] - known) <= gap).any(axis=1))[:, None]
         differ = np.where(expected, -np.inf, most[:, None] + safe_log(np.maximum(jump - blind, 0.0)))
         total = np.logaddexp(total, differ)
     error = np.empty_like(total)

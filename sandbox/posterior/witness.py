@@ -86,8 +86,9 @@ def posterior(
         where one is much thinner than the posterior is smooth, give its edges as cuts.
     cuts: per parameter, coordinates that no interval of the rule straddles where there is mass: edges of tubes that
         are aligned with an axis, edges of histogram bins. Cuts of different parameters multiply the work.
-    tolerance: relative error of the evidence; unless given 1e-8, in three dimensions 1e-6. max_cells: intervals of ten nodes that may be evaluated; when they are
-        used up the measure comes back with `converged` false and the error it has.
+    tolerance: relative error of the evidence; unless given 1e-8, in three dimensions 1e-6.
+    max_cells: intervals of ten nodes that may be evaluated; when they are used up the measure comes back with
+        `converged` false and the error it has.
 
     Raises InputError for a dimension other than 1..3, an unusable nbeta or tolerance, or an energy that is nan, or
     +inf everywhere.

@@ -1,0 +1,250 @@
+"""The kernel cache, seen from new processes: hits, identities, damage, and directories that cannot be used."""
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox import jit
+
+PROGRAM = """
+import json, os, sys, warnings
+from pathlib import Path
+from sandbox import draws
+from sandbox.gradients import Full, Minibatch
+from sandbox.kernel import build
+from sandbox.loss import Regression, potential
+from sandbox.prior import Distribution, Prior
+from sandbox.rules import Langevin, Sgd
+
+def prior(scale):
+    return Prior(("a",), (Distribution("normal", (0.0, scale)),))
+
+def make(rate=0.1):
+    return build(potential(("a",), "a**2/2"), prior(1.0), Sgd(rule="sgd", learning_rate=rate), Full(), reflecting=False)
+
+def data(n, seed, **changes):
+    given = dict(rate=0.1, batch=3, nbeta=1.0, scale=1.0) | changes
+    line = Regression(("a",), ("a*x",), ("0",), {"x": Distribution.parse("normal(0, 1)")}, 1.0).sampled(n, seed)
+    rule = Langevin(rule="langevin", step_size=given["rate"])
+    gradient = Minibatch(minibatch=given["batch"], draw="with_replacement")
+    return build(line, prior(given["scale"]), rule, gradient, nbeta=given["nbeta"])
+
+def again():
+    # As a new process would: the kernel is forgotten, then built.
+    for name in [name for name in sys.modules if name.startswith("sandbox_kernel_")]:
+        del sys.modules[name]
+    kernel = make()
+    return kernel.from_cache, position(kernel)
+
+def position(kernel):
+    import numpy as np
+    blocks = kernel.pack(np.array([[1.0]]))
+    kernel.advance(blocks, (0, 1), (0, 3), 3, draws.key(1, "a"))
+    return kernel.unpack(blocks, 1)[0, 0]
+
+with warnings.catch_warnings(record=True) as caught:
+    # The usual filter of a program, which shows a warning once at each place.
+    warnings.simplefilter("default")
+    result = dict(CODE)
+print(json.dumps(result | {"warnings": [str(w.message) for w in caught]}))
+"""
+ONE = "hit=make().from_cache, position=position(make())"
+EXPECTED = 0.9**3
+
+
+def started(cache, code=ONE):
+    """A new process that evaluates dict(`code`) of PROGRAM with the cache directory `cache`."""
+    program = PROGRAM.replace("CODE", code)
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "SANDBOX_CACHE": str(cache), "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+def run(cache, code=ONE):
+    return finished(started(cache, code))
+
+
+def modules(cache):
+    return sorted(path.name for path in cache.glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A cache that one process has filled."""
+    cache = tmp_path_factory.mktemp("warm") / "made" / "on demand"
+    assert run(cache) == {"hit": False, "position": pytest.approx(EXPECTED), "warnings": []}
+    return cache
+
+
+def test_a_second_process_finds_the_machine_code(warm):
+    assert run(warm) == {"hit": True, "position": pytest.approx(EXPECTED), "warnings": []}
+    assert len(modules(warm)) == 1
+    assert not list(warm.rglob("*.part"))
+
+
+def test_another_value_needs_no_other_kernel(tmp_path):
+    """Step size, batch, nbeta, prior scale, data and their seed are arguments: one module, one compilation."""
+    code = """positions=[position(data(*key, **changes)) for key, changes in [
+        ((20, 1), {}), ((20, 1), {"rate": 0.2}), ((20, 1), {"batch": 4}), ((20, 1), {"nbeta": 2.0}),
+        ((20, 1), {"scale": 0.5}), ((20, 2), {}), ((30, 1), {})]],
+        compilations=sum(sum(c.stats.cache_misses.values()) for c in {data(20, 1).compiled, data(9, 9).compiled})"""
+    result = run(tmp_path, code)
+    assert len(set(result["positions"])) == 7
+    assert result["compilations"] == 1
+    assert len(modules(tmp_path)) == 1
+
+
+def test_two_processes_at_once_both_succeed(tmp_path):
+    processes = [started(tmp_path) for _ in range(2)]
+    for process in processes:
+        result = finished(process)
+        assert result["position"] == pytest.approx(EXPECTED)
+        assert result["warnings"] == []
+    assert len(modules(tmp_path)) == 1
+
+
+def test_off_leaves_nothing_behind(tmp_path):
+    program = started("off")
+    assert finished(program) == {"hit": False, "position": pytest.approx(EXPECTED), "warnings": []}
+    assert not Path("off").exists()
+
+
+def assert_one_warning(result, cache):
+    assert result["position"] == pytest.approx(EXPECTED)
+    assert len(result["warnings"]) == 1
+    assert str(cache) in result["warnings"][0]
+
+
+def test_a_cache_that_cannot_be_made_means_one_warning(tmp_path):
+    """Below a file there is no directory; two kernels warn once."""
+    (tmp_path / "file").write_text("")
+    cache = tmp_path / "file" / "kernels"
+    assert_one_warning(run(cache, ONE + ", other=position(data(20, 1))"), cache)
+
+
+def test_a_cache_without_room_for_machine_code_means_one_warning(tmp_path):
+    (tmp_path / "__pycache__").write_text("")
+    assert_one_warning(run(tmp_path), tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="no directory is read-only to root")
+def test_a_read_only_cache_means_one_warning(tmp_path):
+    (tmp_path / "__pycache__").mkdir(mode=0o500)
+    assert_one_warning(run(tmp_path), tmp_path)
+
+
+def damaged_index(cache):
+    """The index of the machine code, cut in half."""
+    for path in cache.rglob("*.nbi"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damaged_code(cache):
+    """Machine code with a page of zeros, as a full disk or a lost write leaves it."""
+    for path in cache.rglob("*.nbc"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 4096] = bytes(4096)
+        path.write_bytes(content)
+
+
+def empty_code(cache):
+    """Machine code of no bytes."""
+    for path in cache.rglob("*.nbc"):
+        path.write_bytes(b"")
+
+
+def half_a_module(cache):
+    """The module's text, half of it."""
+    for path in cache.glob("*.py"):
+        path.write_text(path.read_text()[: path.stat().st_size // 2])
+
+
+def another_module(cache):
+    """The module's text, moving a tenth as far."""
+    for path in cache.glob("*.py"):
+        path.write_text(path.read_text().replace("real = np.float64", "real = np.float32"))
+
+
+def half_a_seal(cache):
+    """The seal of the machine code, half of it."""
+    for path in cache.rglob("*.sha256"):
+        path.write_text(path.read_text()[:32])
+
+
+DAMAGES = (damaged_index, damaged_code, empty_code, half_a_module, another_module, half_a_seal)
+
+
+def test_what_was_damaged_is_made_anew(warm, tmp_path):
+    """Whatever the damage, the next build compiles silently, and the one after that hits."""
+    cache = tmp_path / "copy"
+    shutil.copytree(warm, cache)
+    code = """damaged={damage.__name__: (damage(Path(os.environ["SANDBOX_CACHE"])), again(), again())[1:]
+        for damage in __import__("test_cache").DAMAGES}"""
+    result = run(cache, code)
+    assert result["warnings"] == []
+    for name, (first, second) in result["damaged"].items():
+        assert first == [name in ("half_a_module", "another_module"), pytest.approx(EXPECTED)], name
+        assert second == [True, pytest.approx(EXPECTED)], name
+    assert len(result["damaged"]) == len(DAMAGES)
+
+
+def test_identity_holds_all_that_a_kernel_depends_on(monkeypatch):
+    """Its text, the sources of the modules it uses and of those they use, and the versions of the compilers."""
+    modules = ["sandbox.draws", "sandbox.rules.sgd"]
+    name = jit._identity("text", modules)
+    assert jit._identity("text", reversed(modules)) == name
+    others = {jit._identity("texts", modules), jit._identity("text", [*modules, "sandbox.block"])}
+    read = inspect.getsource
+    for edited in ("sandbox.draws", "sandbox.rules.sgd", "sandbox.jit"):
+        with monkeypatch.context() as patch:
+            patch.setattr(inspect, "getsource", lambda m, e=edited: read(m) + "\n# edited" * (m.__name__ == e))
+            others.add(jit._identity("text", modules))
+    for module in ("numpy", "numba", "llvmlite"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[module], "__version__", "0.0")
+            others.add(jit._identity("text", modules))
+    with monkeypatch.context() as patch:
+        patch.setattr(jit.llvmlite.binding, "get_host_cpu_name", lambda: "another")
+        others.add(jit._identity("text", modules))
+    assert len(others - {name}) == 9
+    with monkeypatch.context() as patch:
+        patch.setattr(inspect, "getsource", lambda m: read(m) + "\n# edited" * (m.__name__ == "sandbox.prior"))
+        assert jit._identity("text", modules) == name
+
+
+def test_functions_that_functions_use_are_part_of_the_identity(tmp_path, monkeypatch):
+    """A rule may take a helper from a module of its own."""
+    (tmp_path / "helper_of_a_rule.py").write_text(
+        "from sandbox.jit import lane_function\n@lane_function\ndef halve(x):\n    return x / 2\n"
+    )
+    (tmp_path / "rule_with_a_helper.py").write_text("from helper_of_a_rule import halve\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert jit._reached(["rule_with_a_helper"]) == ["helper_of_a_rule", "rule_with_a_helper", "sandbox.jit"]
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("SANDBOX_CACHE", str(tmp_path))
+    assert jit.cache_directory() == tmp_path
+    monkeypatch.setenv("SANDBOX_CACHE", "off")
+    assert jit.cache_directory() is None
+    monkeypatch.setenv("SANDBOX_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jit.cache_directory() == tmp_path / "sandbox" / "kernels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert jit.cache_directory() == Path.home() / ".cache" / "sandbox" / "kernels"
