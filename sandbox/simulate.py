@@ -85,8 +85,11 @@ def start(scenario: Scenario, population: Population) -> Array:
 
 def diverged(scenario: Scenario, points: Array) -> npt.NDArray[np.bool_]:
     """Return which of the points (N, D) have run away: shape (N,)."""
-    near = np.abs(points - scenario.prior.centre) <= FAR * scenario.prior.scale
-    return np.asarray(~near.all(axis=1))
+    near = np.ones(len(points), np.bool_)
+    # Parameter by parameter: a reduction over so short an axis costs several times as much.
+    for values, centre, scale in zip(points.T, scenario.prior.centre, scenario.prior.scale, strict=True):
+        near &= np.abs(values - centre) <= FAR * scale
+    return ~near
 
 
 @dataclass

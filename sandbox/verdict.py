@@ -63,6 +63,15 @@ def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, 
     ]
     if unknown:
         return UNDECIDED, f"λ is neither known nor stated for {', '.join(unknown)}"
+    kinds = {
+        (float(value), float(m))
+        for name, value, m in zip(
+            posterior.stratum.values, posterior.learning_coefficient.values, posterior.multiplicity.values, strict=True
+        )
+        if name not in (ELSEWHERE, DIVERGED)
+    }
+    if len(kinds) == 1:
+        return SAME, "all strata have the same λ and m: none is simpler, whatever the shares"
     if not posterior.attrs["converged"]:
         return UNDECIDED, "the posterior's quadrature did not converge"
     interval = f"preference {value:+.3f}, {rules.level:.0%} interval [{low:+.3f}, {high:+.3f}]"

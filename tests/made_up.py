@@ -44,6 +44,11 @@ parameters: {w1: "uniform(-2, 2)", w2: "uniform(-2, 2)"}
 loss: {model: tanh(w1 * w2 * x) - tanh(x), truth: 0, inputs: {x: "normal(0, 1)"}, samples: 200}
 strata: {hyperbola: {zero: [w1 * w2 - 1], along: w1}}
 """
+WORDS = {
+    "verdicts": {"posterior": "simpler", "tempered": "same", "uniform": "undecided"},
+    "reasons": {"posterior": "it lies above 0", "tempered": "small", "uniform": r"7 % have $diverged_ \frac"},
+    "warnings": [],
+}
 FIVE = ("sgd", "langevin", "small_batch", "label_noise", "large_step")
 STEPS, BINS = 20000, 40
 CASES = {
@@ -144,8 +149,7 @@ class Made:
                 "occupancy": (("time", "stratum", "bound"), np.stack([share, share - error, share + error], axis=-1)),
                 "reference_mass": (("reference", "stratum"), masses),
                 "preference": (("reference", "bound"), [[0.12, 0.10, 0.14], [0.01, -0.01, 0.03], [np.nan] * 3]),
-                "verdict": ("reference", ["simpler", "same", "undecided"]),
-                "reason": ("reference", ["preference +0.120 lies above 0", "small", r"7 % have $diverged_ \frac"]),
+                "words": ((), np.array(json.dumps(WORDS), dtype=object)),
             },
             coords={"reference": list(REFERENCES), "bound": list(BOUNDS), "time": self.times, "stratum": self.strata},
         )

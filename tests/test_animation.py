@@ -16,7 +16,7 @@ from sandbox.animation import COLOURS, HOLD, Film, Palette, animate, chosen, del
 from sandbox.errors import InputError
 from sandbox.scene import Scene
 
-FRAMES = 9
+FRAMES = 5
 
 
 def decoded(data: bytes) -> tuple[Array, list[int]]:
@@ -44,7 +44,7 @@ def redrawn(film: Film, frame: int) -> Array:
 
 @pytest.mark.parametrize("case", ["five", "wells"])
 def test_a_gif_decodes_to_what_a_whole_drawing_shows(case: str, tmp_path: Path) -> None:
-    tree = tree_of(case)
+    tree = tree_of(case, frames=FRAMES)
     animate(tree, tmp_path / "a.gif", fps=20)
     frames, times = decoded((tmp_path / "a.gif").read_bytes())
     assert frames.shape == (FRAMES, 450, 900, 3)

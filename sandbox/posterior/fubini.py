@@ -57,10 +57,8 @@ _FIRST_PANELS = {1: 64, 2: 12, 3: 6}  # per axis; with ten nodes each, finer tha
 _SEEN = 3.0  # nats from the lowest node down to the bound within which a panel's values can be trusted
 _NARROWEST = 1e-13  # of the window: below it the nodes of a panel coincide in float64
 _SMOOTH = 1e-3  # roughness below which values are near enough to the truth to reckon with
-_STALLED = 1e-5  # roughness that, when splitting no longer lowers it, is rounding error of the energy
-_LEVEL_SHARE = (
-    1e-3  # of a panel's share for the ends of a level set: steps of the outer lines' values are noise to them
-)
+_STALLED = 1e-5  # roughness that, when splitting twice has not halved it, is rounding error of the energy
+_INNER_SHARE = 1e-2  # of an outer panel's share for an inner one: errors of inner lines are noise to the outer rule
 _END_SAFETY = 4.0  # times the roughness that the polynomials of two panels may disagree by where they meet
 
 
@@ -93,7 +91,6 @@ class Fubini:
         self.dimension = len(self.window)
         self.kept: dict[float, tuple[float, Floats, Floats]] = {}
         self.log_volume = np.concatenate([[0.0], np.cumsum(np.log(np.diff(self.window, axis=1)[:, 0]))])
-        self.log_allowed = np.log(_PANEL_SHARE * np.array([self.tolerance, self.share_tolerance]))
 
     @property
     def exhausted(self) -> bool:
@@ -142,7 +139,7 @@ class Fubini:
         grid = np.linspace(lo, hi, _FIRST_PANELS[self.dimension] + 1)
         edges = np.unique(np.concatenate([grid, kinks[(kinks > lo) & (kinks < hi)]]))
         owner = np.repeat(np.arange(count), len(edges) - 1)
-        return Intervals(owner, np.tile(edges[:-1], count), np.tile(edges[1:], count), np.full(len(owner), np.inf))
+        return Intervals(owner, np.tile(edges[:-1], count), np.tile(edges[1:], count), np.full((len(owner), 2), np.inf))
 
     def _sample(self, prefix: Floats, at: Intervals) -> tuple[Sample, Floats]:
         """Evaluate density, guides and labels at the nodes: on the innermost axis from the integrand, on the others
@@ -274,10 +271,8 @@ class Fubini:
 
     def _judge(self, axis: int, at: Intervals, sample: Sample, matters: Floats) -> tuple[Bools, Floats]:
         """Return which panels are good (P,), and the cut to split each at (P,), nan where there is none."""
-        allowed = self.log_allowed + matters[:, None]
-        if self.integrand.level is not None and axis == self.dimension - 1:
-            allowed = allowed + np.log(_LEVEL_SHARE)
-        stalled = (sample.rough[:, 0] > 0.5 * at.stale) & (sample.rough[:, 0] < _STALLED)
+        allowed = self._allowed(axis) + matters[:, None]
+        stalled = (sample.rough[:, 0] > 0.5 * at.stale[:, 1]) & (sample.rough[:, 0] < _STALLED)
         small = sample.error <= allowed
         good = (small[:, 0] | stalled) & small[:, 1] & (sample.unseen <= allowed[:, 0])
         cuts, cut = self.cuts[axis], np.full(len(good), np.nan)
@@ -287,6 +282,11 @@ class Fubini:
         good &= ~inside | (sample.value <= np.log(0.01 * self.share_tolerance) + matters)
         good |= (at.hi - at.lo <= self._narrowest(axis)) | self.exhausted
         return good & sample.reach.alive, cut
+
+    def _allowed(self, axis: int) -> Floats:
+        """Return the logs of the errors (2,) that one panel may have, relative to what matters."""
+        share = np.array([_PANEL_SHARE, _PANEL_SHARE]) * [_INNER_SHARE**axis, 1.0]
+        return np.asarray(np.log(share * [self.tolerance, self.share_tolerance]))
 
     def _narrowest(self, axis: int) -> float:
         return _NARROWEST * float(self.window[axis, 1] - self.window[axis, 0])
@@ -299,13 +299,13 @@ class Fubini:
         Between its last node and its end a panel sees nothing. A line that becomes tangent to W0 just there changes
         the integral within a width of n^(-1/2), on one side of the end or the other; then the polynomials of the two
         panels disagree at the end they share. What they disagree by, over the stretch without nodes, is an error.
-        Innermost panels are spared: there the guide shows all.
+        So they do where a kink of the energy hides there. The ends of level sets have been found already.
         """
-        if axis == self.dimension - 1:
+        if axis == self.dimension - 1 and self.integrand.level is not None:
             return take(at, np.zeros(len(at.lo), dtype=bool))
         error = _disagreement(at, sample, np.append(self.window[axis], self.breaks[axis]), self._narrowest(axis))
         wide = at.hi - at.lo > self._narrowest(axis)
-        again = wide & (error > self.log_allowed + matters[at.owner, None]).any(axis=1)
+        again = wide & (error > self._allowed(axis) + matters[at.owner, None]).any(axis=1)
         again = np.zeros_like(wide) if self.exhausted else np.asarray(again)
         if not again.any():
             sample.error[:] = np.logaddexp(sample.error, error)

@@ -26,7 +26,8 @@ _SHRINK = 0.6  # a panel is cut down to where it matters when that is less than 
 
 @dataclass(frozen=True)
 class Intervals:
-    """P intervals [lo, hi] of the lines `owner`; `stale` is the roughness of the panel each was split from."""
+    """P intervals [lo, hi] of the lines `owner`; `stale` (P, 2) is the roughness of the panels each was split from, the
+    last and the one before."""
 
     owner: Ints
     lo: Floats
@@ -108,7 +109,7 @@ def halves(at: Intervals) -> Intervals:
     """Return both halves of every interval."""
     middle = 0.5 * (at.lo + at.hi)
     lo, hi = np.concatenate([at.lo, middle]), np.concatenate([middle, at.hi])
-    return Intervals(np.tile(at.owner, 2), lo, hi, np.tile(at.stale, 2))
+    return Intervals(np.tile(at.owner, 2), lo, hi, np.tile(at.stale, (2, 1)))
 
 
 def children(at: Intervals, sample: Sample, cut: Floats) -> Intervals:
@@ -129,7 +130,8 @@ def children(at: Intervals, sample: Sample, cut: Floats) -> Intervals:
         (~shrink, left, right),
         (~shrink, right, at.hi),
     ]
-    stale = np.where(shrink | jumps, np.inf, sample.rough[:, 0])
+    fresh = (shrink | jumps)[:, None]
+    stale = np.where(fresh, np.inf, np.column_stack([sample.rough[:, 0], at.stale[:, 0]]))
     parts = [(which & (lo < hi), lo, hi) for which, lo, hi in pieces]
     return Intervals(
         np.concatenate([at.owner[which] for which, _, _ in parts]),
