@@ -20,10 +20,11 @@ import xarray as xr
 from scipy import stats
 
 from sandbox import posterior, rlct
-from sandbox.errors import InputError
+from sandbox.errors import InputError, Problem
 from sandbox.posterior import Measure
 from sandbox.progress import Progress, Silent
 from sandbox.scenario import Scenario
+from sandbox.scenario.document import read
 from sandbox.simulate import TUBE_FACTORS, along_edges
 from sandbox.zero_set import DIVERGED
 
@@ -40,7 +41,10 @@ _SHARE_TOLERANCE = 3e-3
 
 
 def coefficients(scenario: Scenario) -> list[rlct.LearningCoefficient | None]:
-    """Return λ and m of each stratum: as stated, else as derived; None where neither."""
+    """Return λ and m of each stratum: as stated, else as derived; None where neither.
+
+    Raises InputError, placed in the scenario's text, where what is stated is not what is derived.
+    """
     result = []
     for k, stratum in enumerate(scenario.zero_set.strata):
         derived = rlct.of_stratum(scenario.population_loss, scenario.prior, scenario.zero_set, k)
@@ -49,9 +53,9 @@ def coefficients(scenario: Scenario) -> list[rlct.LearningCoefficient | None]:
                 stratum.learning_coefficient, stratum.multiplicity or 1, "stated", "stated by the scenario"
             )
             if derived is not None and derived.rank != stated.rank:
-                raise InputError(
-                    f"λ = {stated.value}, m = {stated.multiplicity} is stated, but {derived.explanation}"
-                ).within("strata", stratum.name, "learning_coefficient")
+                message = f"λ = {stated.value}, m = {stated.multiplicity} is stated, but {derived.explanation}"
+                problem = Problem(message, ("strata", stratum.name, "learning_coefficient"))
+                raise read(scenario.text, scenario.filename).locate([problem])
             derived = stated
         result.append(derived)
     return result

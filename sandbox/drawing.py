@@ -149,7 +149,7 @@ def set_view(axes: Axes, scene: Scene) -> None:
 
 
 def draw_zero_set(axes: Axes, scene: Scene) -> list[Artist]:
-    """Draw W0's strata over the first two parameters: lines at once; return the points and the names, for the top."""
+    """Draw W0's strata over the first two parameters; return their points, middle lines and names, for the top."""
     outlines = [scene.outline(k)[:, :2] for k in range(len(scene.scenario.zero_set.strata))]
     view = scene.view[:2]
     spots: list[Array] = []
@@ -164,6 +164,9 @@ def draw_zero_set(axes: Axes, scene: Scene) -> list[Artist]:
             surface = _covered(points, view) > 0.3
             points = points[::10] if surface else points
             axes.plot(*points.T, ".", ms=3 if surface else 9, mew=0, color=GREY, zorder=2, label=stratum.name)
+            if not surface:
+                # Where particles crowd on W0 they hide it; a thin line in the middle hides few of them.
+                top += axes.plot(*points.T, ",", color=INK, alpha=0.6, zorder=_ON_TOP + 1)
         others = [outline for j, outline in enumerate(outlines) if j != k and len(outline)]
         spot = label_spot(points, view, others, [label[None] for label in spots])
         crowd = sum(bool((np.abs(label - spot) < 0.06 * np.diff(view, axis=1)[:, 0]).all()) for label in spots)

@@ -193,7 +193,9 @@ def verdict_line(scene: Scene, name: str) -> str:
         verdict = WORDS[said["verdicts"][reference]]
         # The first says in full what the others say in numbers.
         in_full = reference == "posterior" or not math.isfinite(value)
-        number = said["reasons"][reference] if in_full else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        # Adding 0 turns the -0 of a rounded value into 0.
+        shown = [f"{round(bound, 3) + 0:+.3f}" for bound in (value, low, high)]
+        number = said["reasons"][reference] if in_full else "{} [{}, {}]".format(*shown)
         parts.append(f"{verdict} {reference} ({number})")
     return f"{scene.caption(name)}: {'; '.join(parts)}"
 

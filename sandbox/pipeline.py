@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from sandbox.compare import compare
+from sandbox.compare import coefficients, compare
 from sandbox.progress import Progress, Silent
 from sandbox.result import STORE, assemble, save, written_beside
 from sandbox.scenario import Scenario, load
@@ -45,6 +45,8 @@ def run(
 
 def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
+    # What the scenario states wrongly is found before the long work, not after it.
+    coefficients(scenario)
     populations = simulate(scenario, threads=threads, progress=progress)
     posterior, comparisons = compare(scenario, populations, progress=progress)
     decided = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -98,10 +96,7 @@ def record_of(scenario: Scenario, points: Array, excess: float | None = None, go
 
     labels = zero_set.labels(points)
     bins = scenario.record.bins
-    along = [
-        np.histogram(zero_set.along(points[labels == k], k), np.linspace(*_extent(scenario, k), bins + 1))[0]
-        for k in arms
-    ]
+    along = [np.histogram(zero_set.along(points[labels == k], k), bins, range=_extent(scenario, k))[0] for k in arms]
     mean = float(scenario.loss.excess(points).mean()) if excess is None else excess
     return xr.Dataset(
         {
@@ -119,9 +114,10 @@ def record_of(scenario: Scenario, points: Array, excess: float | None = None, go
     )
 
 
-def _extent(scenario: Scenario, k: int) -> Any:
+def _extent(scenario: Scenario, k: int) -> tuple[float, float]:
     axis = scenario.prior.names.index(str(scenario.zero_set.strata[k].along))
-    return scenario.prior.bounds[axis]
+    low, high = scenario.prior.bounds[axis]
+    return float(low), float(high)
 
 
 def assert_same(one: Mapping[str, xr.Dataset], other: Mapping[str, xr.Dataset]) -> None:

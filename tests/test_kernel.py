@@ -294,7 +294,7 @@ def test_single_precision_is_close_and_single(name):
 def widens(function, *signature):
     """Whether the compiled code turns a float into a double."""
     function.compile(signature)
-    text = function.inspect_llvm(function.signatures[-1])
+    text = function.inspect_llvm(signature)
     return "fpext" in text or "x double>" in text
 
 
