@@ -143,9 +143,9 @@ def answer(results: tuple[Path, ...], as_json: bool) -> None:
 def figure(result: Path, out: Path | None) -> None:
     """Draw the figure of a finished RESULT again."""
     from sandbox.figures import save_figure
-    from sandbox.result import open_result
+    from sandbox.result import folder_of, open_result
 
-    save_figure(open_result(result), out or result / "figure.png")
+    save_figure(open_result(result), out or folder_of(result) / "figure.png")
 
 
 @main.command()
@@ -156,9 +156,9 @@ def figure(result: Path, out: Path | None) -> None:
 def animate(result: Path, out: Path | None, frames: int | None, fps: float) -> None:
     """Draw the animation of a finished RESULT again."""
     from sandbox.animation import animate as draw
-    from sandbox.result import open_result
+    from sandbox.result import folder_of, open_result
 
-    draw(open_result(result), out or result / "animation.gif", frames=frames, fps=fps)
+    draw(open_result(result), out or folder_of(result) / "animation.gif", frames=frames, fps=fps)
 
 
 @main.command()

@@ -19,6 +19,7 @@ from sandbox.scenario import Scenario
 
 STORE = "run.zarr"
 CONVENTIONS = "sandbox-1"
+GROUPS = ("populations", "posterior", "comparison")
 
 _VERSIONS = ("numpy", "numba", "llvmlite", "scipy", "sympy", "xarray", "zarr")
 
@@ -61,27 +62,49 @@ def save(tree: xr.DataTree, path: Path) -> None:
     tree.to_zarr(path, mode="w-", consolidated=False)
 
 
+def folder_of(path: str | Path) -> Path:
+    """Return the result folder that a path means: itself, or the folder around its run.zarr."""
+    path = Path(path)
+    return path.parent if path.name == STORE else path
+
+
 def open_result(path: str | Path) -> xr.DataTree:
-    """Return the tree of a finished run: a result folder or its run.zarr. Raises InputError where there is none."""
-    store = Path(path) if Path(path).name == STORE else Path(path) / STORE
+    """Return the tree of a finished run: a result folder or its run.zarr.
+
+    Raises InputError where there is none, or a damaged one.
+    """
+    store = folder_of(path) / STORE
     if not (store / "zarr.json").is_file():
         raise InputError(f"{path} holds no finished run: there is no {STORE} in it")
-    tree = xr.open_datatree(store, engine="zarr", consolidated=False)
+    try:
+        with xr.open_datatree(store, engine="zarr", consolidated=False) as tree:
+            tree.load()
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        # What Zarr and its codecs raise for text that is cut, keys that are missing, bytes that do not decode.
+        raise InputError(f"{store} is damaged and cannot be read: {error}") from None
     found = tree.attrs.get("Conventions")
     if found != CONVENTIONS:
         raise InputError(f"{store} has the conventions {found!r}; this version reads {CONVENTIONS!r}")
-    with tree:
-        return tree.load()
+    missing = [group for group in GROUPS if group not in tree.children]
+    if missing:
+        raise InputError(f"{store} is damaged: it has no group {', '.join(missing)}")
+    return tree
 
 
 @contextmanager
 def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
     """Give an empty folder beside `target`, which becomes `target` when the body ends well and vanishes when not.
 
-    Raises InputError at once where `target` exists without `force`, or where nothing can be written beside it.
+    Raises InputError at once where `target` exists without `force`, or is not a result, or where nothing can be written
+    beside it.
     """
     if target.exists() and not force:
         raise InputError(f"{target} exists already; --force replaces it, --out DIRECTORY writes elsewhere")
+    # What --force removes must be a result: a wrong path must not cost somebody a folder of other things.
+    if target.exists() and not (target / STORE).is_dir() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError(f"{target} is not a result (no {STORE} in it), so --force does not replace it")
+    # A relative path such as `.` has no name of its own.
+    target = target.resolve()
     part = target.with_name(f"{target.name}.part-{os.getpid()}")
     try:
         part.mkdir(parents=True)

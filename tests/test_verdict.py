@@ -1,0 +1,248 @@
+"""Verdicts follow from the numbers by stated rules; warnings name what could mislead; the answer is plain data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from small_runs import ARMS, PARABOLA, WELLS, record_of, small
+
+from sandbox import stability
+from sandbox.compare import BOUNDS, REFERENCES, compare
+from sandbox.result import assemble
+from sandbox.scenario import Scenario
+from sandbox.simulate import TUBE_FACTORS
+from sandbox.verdict import LESS_SIMPLE, MEANING, SAME, SIMPLER, UNDECIDED, answer, decide, markdown, words
+
+STRATA = ["flat", "sharp", "elsewhere", "diverged"]
+NAN = float("nan")
+
+
+def comparison(
+    preference: tuple[float, float, float] = (0.3, 0.2, 0.4),
+    *,
+    by_tube: tuple[float, float, float] = (0.3, 0.3, 0.3),
+    last: tuple[float, float, float, float] = (0.6, 0.2, 0.2, 0),
+    expected_elsewhere: float = 0.2,
+    over_time: tuple[float, float, float] = (0.0, 0.3, 0.3),
+    capped: float = 0,
+) -> xr.Dataset:
+    """Return what `compare` would say, the same for every reference; the margins are the scenario's defaults."""
+    rest = (1 - expected_elsewhere) / 2
+    three = len(REFERENCES)
+    return xr.Dataset(
+        {
+            "preference": (("reference", "bound"), [preference] * three),
+            "preference_by_tube": (("reference", "tube_factor"), [by_tube] * three),
+            "preference_over_time": ("time", list(over_time)),
+            "reference_mass": (("reference", "stratum"), [[rest, rest, expected_elsewhere, 0]] * three),
+            "reference_capped": ("reference", [0, capped, 0]),
+            "occupancy": (("time", "stratum", "bound"), np.repeat(np.array([last] * 3)[..., None], 3, axis=2)),
+        },
+        coords={
+            "reference": list(REFERENCES),
+            "bound": list(BOUNDS),
+            "tube_factor": list(TUBE_FACTORS),
+            "time": [0, 50, 100],
+            "stratum": STRATA,
+        },
+    )
+
+
+def posterior(*, sharp: float = 0.5, multiplicity: float = 1, converged: bool = True) -> xr.Dataset:
+    """Return what decides about the strata: λ = 1/4, m = 1 at the flat one, as said at the sharp one."""
+    return xr.Dataset(
+        {
+            "learning_coefficient": ("stratum", [0.25, sharp, NAN, NAN]),
+            "multiplicity": ("stratum", [1, multiplicity, NAN, NAN]),
+        },
+        coords={"stratum": STRATA},
+        attrs={"converged": int(converged)},
+    )
+
+
+def decided(found: xr.Dataset, scenario: Scenario | None = None, truth: xr.Dataset | None = None) -> dict[str, Any]:
+    scenario = scenario or small(WELLS)
+    return words(decide(scenario, scenario.populations[0], found, posterior() if truth is None else truth))
+
+
+@pytest.mark.parametrize(
+    ("changes", "truth", "verdict", "reason"),
+    [
+        ({}, {}, SIMPLER, "+0.300, 99% interval [+0.200, +0.400] lies above 0"),
+        ({"preference": (-0.3, -0.4, -0.2), "by_tube": (-0.3,) * 3}, {}, LESS_SIMPLE, "lies below 0"),
+        ({"preference": (0.01, -0.02, 0.04)}, {}, SAME, "within the margin of 0.05"),
+        # A difference that is certain but small counts as none.
+        ({"preference": (0.03, 0.02, 0.04)}, {}, SAME, "within the margin of 0.05"),
+        ({"preference": (0.03, -0.1, 0.16)}, {}, UNDECIDED, "holds 0 and exceeds the margin"),
+        ({"preference": (0.03, -0.01, 0.07)}, {}, UNDECIDED, "holds 0 and exceeds the margin"),
+        ({"preference": (0.06, 0.01, 0.11)}, {}, SIMPLER, "lies above 0"),
+        ({"by_tube": (-0.1, 0.3, 0.3)}, {}, UNDECIDED, "its sign changes with the tubes' radius"),
+        ({"by_tube": (0.3, 0.3, 0.0)}, {}, UNDECIDED, "its sign changes with the tubes' radius"),
+        ({"by_tube": (NAN, 0.3, 0.3)}, {}, UNDECIDED, "its sign changes with the tubes' radius"),
+        ({"preference": (NAN, NAN, NAN)}, {}, UNDECIDED, "nothing of the population or of the reference lies on W0"),
+        ({"last": (0.6, 0.2, 0.189, 0.011)}, {}, UNDECIDED, "1.10% of the particles diverged; at most 1.00%"),
+        ({"last": (0.6, 0.2, 0.191, 0.009)}, {}, SIMPLER, "lies above 0"),
+        ({"last": (0.3, 0.2, 0.5, 0)}, {}, UNDECIDED, "50.0% of the particles but 20.0% of the reference"),
+        ({"last": (0.3, 0.2, 0.5, 0), "expected_elsewhere": 0.3}, {}, SIMPLER, "lies above 0"),
+        ({}, {"sharp": NAN}, UNDECIDED, "λ is neither known nor stated for sharp"),
+        ({}, {"sharp": 0.25}, SAME, "all strata have the same λ and m"),
+        ({}, {"sharp": 0.25, "multiplicity": 2}, SIMPLER, "lies above 0"),
+        ({}, {"converged": False}, UNDECIDED, "did not converge"),
+    ],
+)
+def test_the_verdict_follows_from_the_numbers(
+    changes: dict[str, Any], truth: dict[str, Any], verdict: str, reason: str
+) -> None:
+    said = decided(comparison(**changes), truth=posterior(**truth))
+    assert list(said["verdicts"]) == list(REFERENCES)
+    assert set(said["verdicts"].values()) == {verdict}
+    assert all(reason in text for text in said["reasons"].values())
+
+
+def test_the_thresholds_are_the_scenarios() -> None:
+    wide = small(WELLS + "verdict: {margin: 0.5, diverged: 0.5, level: 0.9}\n")
+    said = decided(comparison(last=(0.3, 0.2, 0.1, 0.4)), wide)
+    assert set(said["verdicts"].values()) == {SAME}
+    assert "90% interval" in said["reasons"]["posterior"]
+
+
+def test_a_quiet_run_has_no_warnings() -> None:
+    assert decided(comparison())["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"last": (0.6, 0.2, 0.19, 0.01)}, "3 of 300 particles diverged"),
+        ({"over_time": (0.0, 0.2, 0.3)}, "still moving: the preference changed by +0.100"),
+        ({"over_time": (0.0, 0.4, 0.3)}, "still moving: the preference changed by -0.100"),
+        ({"capped": 1}, "below what the tempered posterior was followed to"),
+    ],
+)
+def test_warnings_name_what_could_mislead(changes: dict[str, Any], warning: str) -> None:
+    (found,) = decided(comparison(**changes))["warnings"]
+    assert warning in found
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(0.49, []), (0.51, ["sharp"]), (1e3, ["sharp"])])
+def test_a_step_above_the_edge_of_stability_is_named(rate: float, warned: list[str]) -> None:
+    """The curvature of (w - 1)^2 (w + 1)^4 / 8 is 4 at the sharp well and 0 at the flat one."""
+    scenario = small(WELLS, ("learning_rate: 0.05", f"learning_rate: {rate}"))
+    warnings = decided(comparison(), scenario)["warnings"]
+    assert [name for name in STRATA[:2] if any(f"on {name}" in warning for warning in warnings)] == warned
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("{rule: sgd, learning_rate: 0.7, gradient: full}", 0.7 * 3),
+        # Schedules fall: the first step is the longest.
+        ("{rule: sgd, learning_rate: 0.7, gradient: full, schedule: {cosine: {final: 0}}}", 0.7 * 3),
+        ("{rule: langevin, step_size: 1e-3}", 1e-3 * 100 * 3),
+        ("{rule: langevin, step_size: 1e-3, nbeta: 7}", 1e-3 * 7 * 3),
+    ],
+)
+def test_step_size_times_sharpness_on_a_parabola(rule: str, expected: float) -> None:
+    text = PARABOLA.replace("w**2 / 2", "3 * w**2 / 2").replace("{rule: langevin, step_size: 1e-4}", rule)
+    scenario = small(text)
+    products = stability.products(scenario, scenario.populations[0])
+    assert products == pytest.approx(np.array([[expected, expected]]), rel=1e-12)
+
+
+def test_median_and_largest_sharpness_along_an_arm() -> None:
+    """On w2 = 0 the Hessian of w1^2 w2^2 / 2 has the eigenvalue w1^2: median 1/4, largest 1, for w1 even on [-1, 1]."""
+    text = ARMS.replace("w1 * w2**2 * x", "w1 * w2 * x").replace("samples: 100", "samples: population")
+    scenario = small(
+        text + "nbeta: 100\n",
+        ("  sgd: {rule: sgd, learning_rate: 0.05, gradient: {minibatch: 8, draw: with_replacement}}\n", ""),
+    )
+    origin, flat, sharp = stability.products(scenario, scenario.populations[0])
+    assert origin == pytest.approx([0, 0], abs=1e-12)
+    for median, largest in (flat, sharp):
+        assert [median, largest] == pytest.approx([0.1 / 4, 0.1], rel=0.02)
+
+
+def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
+    """Return a run's tree from records made by hand, with what only a simulation adds."""
+    for name, record in records.items():
+        population = next(p for p in scenario.populations if p.name == name)
+        records[name] = record.assign(excess_error=("time", [NAN, NAN])).assign_attrs(
+            rule=population.rule.rule,
+            settings=json.dumps(population.rule.model_dump()),
+            gradient=json.dumps({"estimator": population.gradient.name}),
+            particles=int(record["count"][0].sum()),
+        )
+    truth, found = compare(scenario, records)
+    judged = {p.name: decide(scenario, p, found[p.name], truth) for p in scenario.populations}
+    return assemble(scenario, records, truth, judged)
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, xr.DataTree]:
+    """Runs with something missing in each: no loss at all, no diverged, nothing on an arm."""
+    wells, arms = small(WELLS), small(ARMS)
+    lost = record_of(wells, np.empty((0, 1)), excess=NAN, gone=300)
+    fine = record_of(wells, np.repeat([[-0.95], [1.05]], 150, axis=0))
+    on_one_arm = record_of(arms, np.tile([0.5, 0.01], (300, 1)))
+    far = record_of(arms, np.tile([0.5, 0.5], (300, 1)))
+    return {
+        "wells": tree_of(wells, {"sgd": lost, "langevin": fine}),
+        "arms": tree_of(arms, {"sgd": on_one_arm, "langevin": far}),
+    }
+
+
+@pytest.mark.parametrize("name", ["wells", "arms"])
+def test_the_answer_is_plain_data_without_nan(trees: dict[str, xr.DataTree], name: str) -> None:
+    found = answer(trees[name])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    for population in found["populations"].values():
+        assert list(population["against"]) == list(REFERENCES)
+        for row in population["against"].values():
+            assert row["verdict"] in MEANING
+            assert row["reason"]
+
+
+def test_the_answer_holds_the_numbers(trees: dict[str, xr.DataTree]) -> None:
+    found = answer(trees["wells"])
+    assert found["strata"]["flat"] | {"posterior_mass": 0} == {
+        "learning_coefficient": 0.25,
+        "multiplicity": 1,
+        "posterior_mass": 0,
+    }
+    lost, fine = found["populations"]["sgd"], found["populations"]["langevin"]
+    assert lost["diverged"] == 300
+    assert lost["mean_excess"] is None
+    assert lost["occupancy"]["diverged"]["estimate"] == 1
+    assert "300 of 300 particles diverged" in lost["warnings"]
+    assert fine["occupancy"]["flat"]["estimate"] == 0.5
+    assert fine["against"]["posterior"]["nbeta"] == 50
+    assert found["posterior"]["nbeta"] == 50
+    assert found["question"] == "Which well?"
+    assert {p["steps"] for p in found["populations"].values()} == {50}
+
+
+@pytest.mark.parametrize("name", ["wells", "arms"])
+def test_the_page_names_populations_strata_and_coefficients(trees: dict[str, xr.DataTree], name: str) -> None:
+    found = answer(trees[name])
+    page = markdown(found)
+    for population in found["populations"].values():
+        for row in population["against"].values():
+            assert row["reason"] in page
+        for warning in population["warnings"]:
+            assert warning in page
+    for population in found["populations"]:
+        assert f"**{population}**" in page
+    for stratum, values in found["strata"].items():
+        assert f" {stratum} |" in page
+        if values["learning_coefficient"] is not None:
+            assert f"{values['learning_coefficient']:g} ({values['multiplicity']:g})" in page
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    widths = [line.count("|") for line in tables]
+    starts = [k for k, line in enumerate(tables) if k + 1 < len(tables) and tables[k + 1].startswith("| --- |")]
+    assert len(starts) == 2
+    assert len(set(widths[: starts[1]])) == 1
+    assert len(set(widths[starts[1] :])) == 1
