@@ -35,7 +35,8 @@ def assemble(
         population=np.array(list(comparisons), dtype=object)
     )
     first = next(iter(populations.values()))
-    shared = {name: c for data in (first, posterior, comparison) for name, c in data.coords.items()}
+    # The first comes last: it says what time and the tubes' factors are, the others only repeat their values.
+    shared = {name: c for data in (comparison, posterior, first) for name, c in data.coords.items()}
     root = xr.Dataset(coords=shared, attrs=_provenance(scenario))
     groups = {f"/populations/{name}": data for name, data in populations.items()}
     return xr.DataTree.from_dict({"/": root, **groups, "/posterior": posterior, "/comparison": comparison})

@@ -132,12 +132,12 @@ def some_words(count, seed):
     return np.concatenate([random, near, 2**32 - 1 - near, EDGES])
 
 
-def test_normals_are_box_muller_to_2e_11():
-    """Against library logarithms and cosines: far below the grain of 2e-10 that 32 bits leave."""
+def test_normals_are_box_muller_to_2e_9():
+    """Against library logarithms and cosines: a radius of up to 6.8 times the 2.3e-10 by which the cosine may be off."""
     radius = some_words(300_000, 1)
     for direction in (some_words(300_000, 2), some_words(300_000, 2)[::-1]):
         error = box_muller(radius, direction) - twins.normal_pair(radius, direction)
-        assert np.abs(error).max() < 2e-11
+        assert np.abs(error).max() < 2e-9
 
 
 def test_single_precision_normals_are_as_close_as_24_bits_allow():
