@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench gallery clean
 
 run: .venv/installed
 	$(BIN)/sandbox run scenarios/crossing.yaml --force
@@ -17,6 +17,22 @@ lint: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/sandbox bench
+
+# Runs every scenario and writes results/README.md and the pictures it shows.
+SCENARIOS = crossing uneven_crossing line sharp_and_flat parabola
+
+gallery: .venv/installed
+	mkdir -p results/gallery
+	for s in $(SCENARIOS); do \
+	  $(BIN)/sandbox run $$s --force > /dev/null && \
+	  $(BIN)/sandbox animate results/$$s --frames 60 --out results/gallery/$$s.gif && \
+	  cp results/$$s/figure.png results/gallery/$$s.png || exit 1; \
+	done
+	{ printf '# Answers\n\nWritten by `make gallery`: what each shipped scenario answers, at its shipped size and seed.\n'; \
+	  for s in $(SCENARIOS); do \
+	    printf '\n'; sed 's/^# /## /' results/$$s/answer.md; \
+	    printf '![%s: particles over time](gallery/%s.gif)\n\n[The figure in full](gallery/%s.png)\n' $$s $$s $$s; \
+	  done; } > results/README.md
 
 clean:
 	rm -rf .venv

@@ -36,7 +36,7 @@ _ENDS = np.ascontiguousarray(_INTERPOLATE[:, [0, -1]])
 BINS = 4
 """Pieces of a panel for which `profile` tells the least guide apart."""
 _GUIDE_SAFETY = 4.0
-_ERROR_SAFETY = 10.0
+_ERROR_SAFETY = 30.0
 _LEVEL_HALF_WIDTH = 2e-3  # several times what linear interpolation on the fine grid can miss
 
 
@@ -87,12 +87,12 @@ def log_rule_error(log_scale: Floats, tail: Floats) -> Floats:
     """Return log of the estimated error of the rule on [-1, 1] for exp(log_scale) times values with these `tails`.
 
     The Gauss rule errs by the coefficients from the degree 2 ORDER on. Their size is extrapolated from the last pair
-    by its ratio to earlier ones (the slower of two), over six of the ORDER degrees only: where a kink makes the
+    by its ratio to earlier ones (the slower of two), over four of the ORDER degrees only: where a kink makes the
     coefficients fall algebraically, a geometric series would promise too much.
     """
     tail = np.maximum(tail, np.finfo(float).tiny)
     ratio = np.minimum(1.0, np.maximum(tail[..., 0] / tail[..., 1], tail[..., 1] / tail[..., 2]))
-    return np.asarray(log_scale + np.log(2.0) + np.minimum(0.0, np.log(_ERROR_SAFETY * tail[..., 0] * ratio**3)))
+    return np.asarray(log_scale + np.log(2.0) + np.minimum(0.0, np.log(_ERROR_SAFETY * tail[..., 0] * ratio**2)))
 
 
 def at_ends(scaled: Floats) -> Floats:

@@ -86,7 +86,7 @@ def posterior(
         where one is much thinner than the posterior is smooth, give its edges as cuts.
     cuts: per parameter, coordinates that no interval of the rule straddles where there is mass: edges of tubes that
         are aligned with an axis, edges of histogram bins. Cuts of different parameters multiply the work.
-    tolerance: relative error of the evidence; unless given 1e-8, in three dimensions 1e-6.
+    tolerance: relative error of the evidence; unless given 1e-8, in three dimensions 1e-5.
     max_cells: intervals of ten nodes that may be evaluated; when they are used up the measure comes back with
         `converged` false and the error it has.
 
@@ -165,7 +165,7 @@ def _problem(
     max_cells: int,
 ) -> _Problem:
     dimension = len(prior.bounds)
-    tolerance = (1e-6 if dimension == 3 else 1e-8) if tolerance is None else tolerance
+    tolerance = (1e-5 if dimension == 3 else 1e-8) if tolerance is None else tolerance
     if not 1 <= dimension <= 3:
         raise InputError(f"the witness by quadrature takes 1 to 3 parameters, here are {dimension}")
     if not (0 < tolerance < 1 and 0 < share_tolerance < 1):
