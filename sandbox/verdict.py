@@ -205,9 +205,9 @@ def markdown(found: dict[str, Any]) -> str:
     lines += _share_table(found)
     lines += ["", "Step size times sharpness, median (largest) on each stratum; 2 is the edge of stability:", ""]
     lines += _table(
-        ["population", *found["strata"]],
+        ["population", *(name for name in found["strata"] if name != ELSEWHERE)],
         [
-            [name, *(f"{_text(v['median'])} ({_text(v['largest'])})" for v in p["step_times_sharpness"].values()), ""]
+            [name, *(f"{_text(v['median'])} ({_text(v['largest'])})" for v in p["step_times_sharpness"].values())]
             for name, p in found["populations"].items()
         ],
     )

@@ -198,9 +198,7 @@ CASES = {
         priors=(NORMAL,) * 3,
         reflecting=False,
     ),
-    "sgd noisy, potential": Case(
-        WELL, sgd(0.1), Noisy(), WELL_NOISE, lambda t: 0.1, priors=(BOX, BOX), tolerance=2e-9
-    ),
+    "sgd noisy, potential": Case(WELL, sgd(0.1), Noisy(), WELL_NOISE, lambda t: 0.1, priors=(BOX, BOX), tolerance=2e-9),
     "langevin full, tanh": Case(
         TANH_DATA,
         langevin(0.002),

@@ -1,13 +1,19 @@
-"""Small scenarios that run in moments, and records of particles placed by hand."""
+"""Small scenarios that run in moments, commands on them, and records of particles placed by hand."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from click.testing import CliRunner, Result
 
+from sandbox.cli import main
 from sandbox.scenario import Scenario, loads
 from sandbox.simulate import TUBE_FACTORS
 
@@ -130,3 +136,14 @@ def assert_same(one: Mapping[str, xr.Dataset], other: Mapping[str, xr.Dataset]) 
             values = one[name][variable].values
             if values.dtype != object:
                 assert values.tobytes() == other[name][variable].values.tobytes(), variable
+
+
+def sandbox(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def process(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-m", "sandbox", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, **options)

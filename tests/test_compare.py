@@ -269,10 +269,9 @@ def test_distances_along_w0_of_known_histograms() -> None:
     """The posterior along a degenerate line is the prior: the distance of one full bin from four equal ones."""
     text = ARMS.replace("w1 * w2**2 * x", "w1 * x").replace("  crossing: {zero: [w1, w2]}\n", "")
     scenario = small(text, ("  flat_arm: {zero: [w2], along: w1}\n", ""))
-    for position, distance in ((0.9, (1.5 + 1 + 0.5) / 4), (0.1, (1 + 0.5 + 0.5) / 4)):
-        points = np.column_stack([np.full(100, 0.01), np.full(100, position)])
-        _, found, _ = judged(scenario, record_of(scenario, points))
-        assert found.distance_along.sel(reference="posterior").item() == pytest.approx(distance, abs=1e-6)
+    points = np.column_stack([np.full(100, 0.01), np.full(100, 0.1)])
+    _, found, _ = judged(scenario, record_of(scenario, points))
+    assert found.distance_along.sel(reference="posterior").item() == pytest.approx((1 + 0.5 + 0 + 0.5) / 4, abs=1e-6)
     even = np.column_stack([np.zeros(400), np.repeat([-0.75, -0.25, 0.25, 0.75], 100)])
     _, found, _ = judged(scenario, record_of(scenario, even, excess=1e-3))
     assert found.distance_along.sel(reference="posterior").item() == pytest.approx(0, abs=1e-6)

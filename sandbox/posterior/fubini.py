@@ -51,14 +51,14 @@ from sandbox.posterior.panel import (
 )
 
 _MARGIN = 60.0  # nats above the lowest guide met where nothing can matter, as long as the evidence is unknown
-_PANEL_SHARE = 0.02  # of a line's tolerance that one panel may use: the panels of a line number some tens
+_PANEL_SHARE = 0.05  # of a line's tolerance that one panel may use: the panels of a line number some tens
 _CHUNK = {1: 1024, 2: 512}  # lines taken together, by the dimensions still to integrate: bounds the memory
 _FIRST_PANELS = {1: 64, 2: 12, 3: 6}  # per axis; with ten nodes each, finer than the features of an energy
 _SEEN = 3.0  # nats from the lowest node down to the bound within which a panel's values can be trusted
 _NARROWEST = 1e-13  # of the window: below it the nodes of a panel coincide in float64
 _SMOOTH = 1e-3  # roughness below which values are near enough to the truth to reckon with
 _STALLED = 1e-5  # roughness that, when splitting twice has not halved it, is rounding error of the energy
-_INNER_SHARE = 1e-2  # of an outer panel's share for an inner one: errors of inner lines are noise to the outer rule
+_INNER_SHARE = 0.1  # of an outer panel's share for an inner one: errors of inner lines are noise to the outer rule
 _END_SAFETY = 4.0  # times the roughness that the polynomials of two panels may disagree by where they meet
 
 
