@@ -71,9 +71,9 @@ def _call(bits: Any, particle: int, step: int, k: int, stream: int, key_0: Any, 
         bits[3 * LANES + i] = c3
 
 
-# Polynomials for Box-Muller, by Chebyshev interpolation in 50 digits. Their inputs have 32 bits: directions have a grain
-# of 2 pi / 2^32 = 1.5e-9 and the squared radius one of 5e-10 or more. The errors, 1e-11, 6e-11 and 2e-10, stay below. No
-# library call stands in the loop: Numba has no vector versions of log, sin and cos.
+# Polynomials for Box-Muller, by Chebyshev interpolation in 50 digits. Their inputs have 32 bits: directions have a
+# grain of 2 pi / 2^32 = 1.5e-9 and the squared radius one of 5e-10 or more. The errors, 1e-11, 6e-11 and 2e-10, stay
+# below. No library call stands in the loop: Numba has no vector versions of log, sin and cos.
 #   -2 log((1+s)/(1-s)) = s (A0 + A1 s^2 + ...)  for |s| <= (sqrt 2 - 1)/(sqrt 2 + 1)
 #   sin(pi t) = t (B0 + B1 t^2 + ...) and cos(pi t) = C0 + C1 t^2 + ...  for |t| <= 1/2
 # fmt: off

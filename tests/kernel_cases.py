@@ -29,7 +29,7 @@ BOX: Law = ("uniform", (-1.0, 1.0))
 @dataclass(frozen=True)
 class Case:
     """What `build` takes, and the twin's estimate. `rate` is the step size at a step; unbounded priors are kept to
-    [low, high]. `tolerance` is what rounding leaves after a few steps: 2e-9 where normals enter, the error of one normal.
+    [low, high]. `tolerance` is what rounding leaves after a few steps: 2e-9 where normals enter, one's error.
     """
 
     loss: Loss

@@ -133,7 +133,7 @@ def some_words(count, seed):
 
 
 def test_normals_are_box_muller_to_2e_9():
-    """Against library logarithms and cosines: a radius of up to 6.8 times the 2.3e-10 by which the cosine may be off."""
+    """Against library logarithms and cosines: a radius of up to 6.8, times 2.3e-10 for the cosine."""
     radius = some_words(300_000, 1)
     for direction in (some_words(300_000, 2), some_words(300_000, 2)[::-1]):
         error = box_muller(radius, direction) - twins.normal_pair(radius, direction)

@@ -85,7 +85,7 @@ BAD = {
     ("w1: uniform(-1, 1)", "w1: uniform(1, -1)"): [(3, 7, "parameters.w1", "is empty")],
     ("w1: uniform(-1, 1)", "w1: 0.5"): [(3, 7, "parameters.w1", "a distribution with a density")],
     ("w1: uniform(-1, 1)", "w1: normal(0, 1e-320)"): [(3, 7, "parameters.w1", "magnitude")],
-    ("w1: uniform(-1, 1)", f"w1: normal(0, 1{'0' * 400})"): [(3, 7, "parameters.w1", "magnitude")],
+    ("w1: uniform(-1, 1)", f"w1: normal(0, 1{'0' * 400})"): [(3, 7, "parameters.w1", "finite")],
     ("steps: 1000", "steps: 10\nbox: {bounds: {w1: [2, 3], w2: [1, 0], w3: [0, 1]}}"): [
         (21, 20, "box.bounds.w1", "holds none of the mass"),
         (21, 32, "box.bounds.w2", "the box [1, 0] is empty"),

@@ -50,7 +50,7 @@ from sandbox.posterior.panel import (
     tails,
 )
 
-_MARGIN = 60.0  # nats above the lowest guide met where nothing can matter, as long as the evidence is unknown
+_MARGIN = 45.0  # nats above the lowest guide met where nothing can matter, as long as the evidence is unknown
 _PANEL_SHARE = 0.05  # of a line's tolerance that one panel may use: the panels of a line number some tens
 _CHUNK = {1: 1024, 2: 512}  # lines taken together, by the dimensions still to integrate: bounds the memory
 _FIRST_PANELS = {1: 64, 2: 12, 3: 6}  # per axis; with ten nodes each, finer than the features of an energy
@@ -102,8 +102,9 @@ class Fubini:
         """The guide above which nothing matters: all that lies there holds 1e-3 of the tolerated mass together."""
         if self.integrand.level is not None:
             return self.integrand.level
-        known = self.log_volume[-1] - self.log_evidence - np.log(1e-3 * self.tolerance)
-        return float(min(self.lowest + _MARGIN, known))
+        if not np.isfinite(self.log_evidence):
+            return self.lowest + _MARGIN
+        return float(self.log_volume[-1] - self.log_evidence - np.log(1e-3 * self.tolerance))
 
     def integrate(self, prefix: Floats, *, profiled: bool = True) -> Lines:
         """Integrate along axis d and all axes inside it, for each of the M given outer coordinates (M, d).
@@ -111,7 +112,7 @@ class Fubini:
         Unless `profiled`, the lines come without their bins, which only a line further out has a use for.
         """
         axis, count = prefix.shape[1], len(prefix)
-        floor = self.log_evidence - self.log_volume[axis]
+        floor = max(self.log_evidence - self.log_volume[axis], self._negligible(axis))
         queue = self._start(axis, count)
         total, low, bins = np.full(count, -np.inf), np.full(count, np.inf), np.empty((count, 0))
         done: list[tuple[Intervals, Sample]] = []
@@ -283,6 +284,14 @@ class Fubini:
         good |= (at.hi - at.lo <= self._narrowest(axis)) | self.exhausted
         return good & sample.reach.alive, cut
 
+    def _negligible(self, axis: int) -> float:
+        """Return log of the integral over `axis` and those inside it of a density that is as small as the ceiling."""
+        return (
+            -np.inf
+            if self.integrand.level is not None
+            else float(np.diff(self.log_volume[[axis, -1]])[0]) - self.ceiling
+        )
+
     def _allowed(self, axis: int) -> Floats:
         """Return the logs of the errors (2,) that one panel may have, relative to what matters."""
         share = np.array([_PANEL_SHARE, _PANEL_SHARE]) * [_INNER_SHARE**axis, 1.0]
@@ -303,7 +312,8 @@ class Fubini:
         """
         if axis == self.dimension - 1 and self.integrand.level is not None:
             return take(at, np.zeros(len(at.lo), dtype=bool))
-        error = _disagreement(at, sample, np.append(self.window[axis], self.breaks[axis]), self._narrowest(axis))
+        known = np.append(self.window[axis], self.breaks[axis])
+        error = _disagreement(at, sample, known, self._narrowest(axis), self._negligible(axis + 1) + _SEEN)
         wide = at.hi - at.lo > self._narrowest(axis)
         again = wide & (error > self._allowed(axis) + matters[at.owner, None]).any(axis=1)
         again = np.zeros_like(wide) if self.exhausted else np.asarray(again)
@@ -313,10 +323,10 @@ class Fubini:
         return halves(take(at, again))
 
 
-def _disagreement(at: Intervals, sample: Sample, known: Floats, gap: float) -> Floats:
+def _disagreement(at: Intervals, sample: Sample, known: Floats, gap: float, negligible: float) -> Floats:
     """Return logs of the errors (P, 2) of panels that do not continue the ones within `gap` of their ends.
 
-    At the `known` coordinates a jump is in order. Where nothing is met, the density should have vanished.
+    At the `known` coordinates a jump is in order. Where nothing is met, the log density should be `negligible`.
     """
     order = np.lexsort((at.lo, at.owner))
     owner, lo, hi = at.owner[order], at.lo[order], at.hi[order]
@@ -333,7 +343,8 @@ def _disagreement(at: Intervals, sample: Sample, known: Floats, gap: float) -> F
         blind = _END_SAFETY * (mine * rough + theirs * np.roll(rough, step, axis=0))
         expected = np.asarray((np.abs(edge[:, None] - known) <= gap).any(axis=1))[:, None]
         differ = np.where(expected, -np.inf, most[:, None] + safe_log(np.maximum(jump - blind, 0.0)))
-        total = np.logaddexp(total, differ)
+        faded = ~met[:, None] & (differ <= negligible)
+        total = np.logaddexp(total, np.where(faded, -np.inf, differ))
     error = np.empty_like(total)
     error[order] = total + np.log(0.5 * (1.0 - NODES[-1]) * (hi - lo))[:, None]
     return error

@@ -252,12 +252,8 @@ class Builder:
 
 def distribution(text: str | float) -> Distribution:
     """Read a distribution whose numbers leave room for powers and products. Raises InputError."""
-    try:
-        read = Distribution.parse(text)
-        modest = all(number == 0 or 1 / MAX_NUMBER <= abs(number) <= MAX_NUMBER for number in read.arguments)
-    except OverflowError:
-        modest = False
-    if not modest:
+    read = Distribution.parse(text)
+    if not all(number == 0 or 1 / MAX_NUMBER <= abs(number) <= MAX_NUMBER for number in read.arguments):
         limits = f"0 or of a magnitude between {1 / MAX_NUMBER:g} and {MAX_NUMBER:g}"
         raise InputError(f"found '{str(text)[:60]}'; allowed: numbers that are {limits}")
     return read
