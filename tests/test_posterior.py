@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
 from sandbox.errors import InputError
-from sandbox.posterior import Measure, level_set, posterior, tempered
+from sandbox.posterior import Measure, fubini, level_set, posterior, tempered
 
 Floats = NDArray[np.float64]
 Energy = Callable[[Floats], Floats]
@@ -126,15 +126,21 @@ def test_crossing_in_the_plane(powers: tuple[int, int], low: float, n: float) ->
     assert n * measure.mean(monomial(*powers)(measure.points)) == pytest.approx(mean, rel=1e-6)
 
 
-@pytest.mark.parametrize("n", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("n", [1e2, 1e3])
 def test_crossing_in_space(n: float) -> None:
     """w1^2 w2^2 w3^2, and w1^2 w2^2 with a parameter that does nothing."""
-    triple = posterior(monomial(2, 2, 2), cube(3), n, tolerance=1e-4)
-    assert_covered(triple, crossing_law((0.5, 0.5, 0.5), n)[0], 1e-4)
-    spectator = posterior(monomial(2, 2, 0), cube(3), n, tolerance=1e-4)
-    assert_covered(spectator, crossing_law((0.5, 0.5), n)[0], 1e-4)
-    assert triple.converged
-    assert spectator.converged
+    for powers, rates in (((2, 2, 2), (0.5, 0.5, 0.5)), ((2, 2, 0), (0.5, 0.5))):
+        measure = posterior(monomial(*powers), cube(3), n, tolerance=1e-3)
+        assert measure.converged
+        assert_covered(measure, crossing_law(rates, n)[0], 1e-6)
+
+
+@pytest.mark.slow
+def test_crossing_in_space_at_a_million() -> None:
+    """The same at n = 1e6, with the tolerance that is used when none is given."""
+    measure = posterior(monomial(2, 2, 2), cube(3), 1e6)
+    assert measure.converged
+    assert_covered(measure, crossing_law((0.5, 0.5, 0.5), 1e6)[0])
 
 
 def test_marginal_of_the_crossing() -> None:
@@ -228,14 +234,32 @@ def test_rotated_ridge(n: float) -> None:
     assert_covered(measure, float(np.log(area * np.sqrt(np.pi) / (2 * root) / 4)))
 
 
-def test_sphere_whose_slices_jump_where_two_panels_meet() -> None:
-    """By Archimedes slices of a sphere weigh the same up to the pole, here at an end of panels: none of their nodes
-    sees the fall, which is 1e-2 wide."""
-    n = 1e4
-    root = np.sqrt(n)
+def hidden_fall(w: Floats) -> Floats:
+    """Constant up to w1 = -5e-4, then rising; at n = 1e6 the fall of the density ends before the panels that meet at
+    w1 = 0 have a node to see it."""
+    return w[:, 1] ** 2 + 0.25 * np.maximum(w[:, 0] + 5e-4, 0.0) ** 2
+
+
+def hidden_fall_evidence(n: float) -> float:
+    """Return log Z of `hidden_fall` on the square, up to terms of order exp(-n / 4)."""
+    return float(np.log((1 - 5e-4 + np.sqrt(np.pi / n)) * np.sqrt(np.pi / n) / 4))
+
+
+def test_fall_where_two_panels_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the comparison of panels that meet, the fall goes unseen and the reported error does not cover."""
+    assert_covered(posterior(hidden_fall, cube(2), 1e6), hidden_fall_evidence(1e6))
+    monkeypatch.setattr(fubini, "_disagreement", lambda at, *rest: np.full((len(at.lo), 2), -np.inf))
+    with pytest.raises(AssertionError):
+        assert_covered(posterior(hidden_fall, cube(2), 1e6), hidden_fall_evidence(1e6), 1e-8)
+
+
+@pytest.mark.slow
+def test_sphere() -> None:
+    """Slices of a sphere weigh the same up to the pole (Archimedes), which lies where two panels meet."""
+    root = 1e3
     shell = integrate.quad(lambda x: np.exp(-x * x) * np.sqrt(1 + x / root), -9, 9, epsrel=1e-12)[0] / root
-    measure = posterior(lambda w: ((w**2).sum(axis=1) - 1) ** 2, cube(3, -1.5, 1.5), n, tolerance=1e-3)
-    assert_covered(measure, float(np.log(2 * np.pi * shell / 27)), 1e-5)
+    measure = posterior(lambda w: ((w**2).sum(axis=1) - 1) ** 2, cube(3, -1.5, 1.5), root**2, tolerance=1e-3)
+    assert_covered(measure, float(np.log(2 * np.pi * shell / 27)))
 
 
 def graded(centres: tuple[float, ...]) -> tuple[Floats, Floats]:
@@ -247,20 +271,36 @@ def graded(centres: tuple[float, ...]) -> tuple[Floats, Floats]:
     return (middle + half * x).ravel(), (half * w).ravel()
 
 
-@pytest.mark.parametrize("n", [1e4, 1e6, 4e6])
-def test_isolated_minimum_beside_a_valley(n: float) -> None:
-    """Every line along w2 crosses the valley w2 = 0, which hides the deeper minimum near (0.3, 0.7) from w1."""
+def two_basins(depth: float) -> Energy:
+    """Return a valley w2 = 0 and an isolated minimum near (0.3, 0.7), deeper by about `depth`."""
 
     def energy(w: Floats) -> Floats:
         square = (w[:, 0] - 0.3) ** 2 + (w[:, 1] - 0.7) ** 2
-        return w[:, 1] ** 2 * square - 1.5e-5 * np.exp(-10 * square)
+        return w[:, 1] ** 2 * square - depth * np.exp(-10 * square)
 
+    return energy
+
+
+def two_basins_evidence(n: float, depth: float) -> float:
+    """Return log Z of `two_basins` by a rule that is told where to look."""
     (x, wx), (y, wy) = graded((0.3,)), graded((0.0, 0.7))
     grid = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-    logs = -n * energy(grid) + np.log(np.outer(wx, wy).ravel() / 4)
-    exact = float(special.logsumexp(logs))
+    return float(special.logsumexp(-n * two_basins(depth)(grid) + np.log(np.outer(wx, wy).ravel() / 4)))
+
+
+@pytest.mark.parametrize(("n", "depth"), [(1e4, 0.0), (1e6, 0.0), (1e6, 1e-6), (1e6, 1.5e-5), (4e6, 1.5e-5)])
+def test_isolated_minimum_beside_a_valley(n: float, depth: float) -> None:
+    """Every line along w2 crosses the valley, which hides the isolated minimum from w1."""
+    exact, energy = two_basins_evidence(n, depth), two_basins(depth)
     assert_covered(posterior(energy, cube(2), n), exact)
     assert_covered(posterior(lambda w: energy(w[:, ::-1]), cube(2), n), exact)
+
+
+def test_without_the_survey_the_isolated_minimum_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken specimen: outer lines that ask only for the least guide."""
+    monkeypatch.setattr(fubini.Fubini, "_survey", lambda _, axis, guides, found: (found, np.full(len(guides), -np.inf)))
+    with pytest.raises(AssertionError):
+        assert_covered(posterior(two_basins(0.0), cube(2), 1e6), two_basins_evidence(1e6, 0.0))
 
 
 # Labels
@@ -302,16 +342,15 @@ def test_masses_of_sets_not_aligned_with_the_axes(n: float, share_tolerance: flo
 
 
 def test_masses_in_space() -> None:
-    """A ball at the triple crossing and its complement; the three axes are alike."""
+    """A ball about the origin has the same mass whichever axis is integrated first."""
     labels = lambda w: ((w**2).sum(axis=1) < 0.25).astype(int)  # noqa: E731
     found = []
     for order in ([0, 1, 2], [2, 0, 1]):
-        measure = posterior(
-            lambda w, o=order: monomial(2, 4, 0)(w[:, o]), cube(3), 100.0, labels=labels, tolerance=1e-4
-        )
-        assert measure.share_error < 1e-4
+        energy = lambda w, o=order: monomial(2, 4, 0)(w[:, o])  # noqa: E731
+        measure = posterior(energy, cube(3), 100.0, labels=labels, tolerance=1e-3, share_tolerance=1e-3)
+        assert measure.share_error < 1e-3
         found.append(measure.mass(labels(measure.points), 2)[1])
-    assert found[0] == pytest.approx(found[1], abs=2e-4)
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 # Tempering and level sets

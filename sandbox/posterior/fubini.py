@@ -112,7 +112,7 @@ class Fubini:
         Unless `profiled`, the lines come without their bins, which only a line further out has a use for.
         """
         axis, count = prefix.shape[1], len(prefix)
-        floor = max(self.log_evidence - self.log_volume[axis], self._negligible(axis))
+        floor = max(float(self.log_evidence - self.log_volume[axis]), self._negligible(axis))
         queue = self._start(axis, count)
         total, low, bins = np.full(count, -np.inf), np.full(count, np.inf), np.empty((count, 0))
         done: list[tuple[Intervals, Sample]] = []

@@ -90,6 +90,10 @@ def posterior(
     max_cells: intervals of ten nodes that may be evaluated; when they are used up the measure comes back with
         `converged` false and the error it has.
 
+    The energy may have kinks (the error is then known up to a factor of ten), but must not have features narrower than
+    some hundredth of the window: sizes are of order 1, whatever n is. An isolated minimum less than a fiftieth of the
+    window (a twenty-fifth, in three dimensions) beside a valley may be overlooked when n is very large.
+
     Raises InputError for a dimension other than 1..3, an unusable nbeta or tolerance, or an energy that is nan, or
     +inf everywhere.
     """

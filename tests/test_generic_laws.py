@@ -1,0 +1,102 @@
+"""Laws of every rule, every estimator and every shipped loss: what is added is held to them without being asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from laws import check_gradient, open_prior
+
+from sandbox import draws, jit, kernel
+from sandbox.errors import InputError
+from sandbox.gradients import ESTIMATORS, Minibatch
+from sandbox.loss import Loss, Regression, potential
+from sandbox.prior import Distribution
+from sandbox.rules import RULES
+from sandbox.scenario import available, load
+
+NORMAL = Distribution.parse("normal(0, 1)")
+MODEL = Regression(("w1", "w2"), ("w1 * w2 * x",), ("0",), {"x": NORMAL})
+LOSSES = {
+    "data": MODEL.sampled(60, 1),
+    "population": MODEL.population(),
+    "potential": potential(("w1", "w2"), "(w1 * w2)**2 / 2", [[0.1, 0], ["w1 / 10", 0.2]]),
+}
+PRIOR = open_prior("w1", "w2")
+KEY = draws.key(3, "laws")
+BLOCKS, STEPS = 3, 11
+
+
+def rule_of(name):
+    """A rule with a small number for each setting that it asks for."""
+    fields = {key: 1e-3 for key, field in RULES[name].model_fields.items() if field.is_required() and key != "rule"}
+    return RULES[name](rule=name, **fields)
+
+
+def estimators():
+    """Every estimator without settings, and minibatches of every draw."""
+    bare = [estimator() for estimator in ESTIMATORS.values() if not estimator.model_fields]
+    ways = Minibatch.model_fields["draw"].annotation.__args__
+    return [*bare, *(Minibatch(minibatch=5, draw=way) for way in ways)]
+
+
+def pairs():
+    """Every estimator with each loss that it serves; none may be left without one."""
+    found = []
+    for estimator in estimators():
+        served = [name for name, loss in LOSSES.items() if serves(estimator, loss)]
+        assert served, estimator
+        found += [(estimator, name) for name in served]
+    return found
+
+
+def serves(estimator, loss: Loss) -> bool:
+    try:
+        estimator.check(loss)
+    except InputError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module", params=RULES)
+def rule(request):
+    return rule_of(request.param)
+
+
+@pytest.mark.parametrize(("estimator", "loss"), pairs(), ids=str)
+def test_only_particle_and_step_decide(rule, estimator, loss):
+    """Blocks in any order and steps in any pieces give the same bits, and a lost particle stays lost, alone."""
+    built = kernel.build(LOSSES[loss], PRIOR, rule, estimator, nbeta=50.0)
+    start = np.random.default_rng(0).uniform(-1, 1, (BLOCKS * jit.LANES, 2))
+    whole, pieces, torn = (built.pack(start) for _ in range(3))
+    built.advance(whole, (0, BLOCKS), (0, STEPS), STEPS, KEY)
+    for block in reversed(range(BLOCKS)):
+        for steps in ((0, 1), (1, 6), (6, STEPS)):
+            built.advance(pieces, (block, block + 1), steps, STEPS, KEY)
+    assert np.array_equal(whole, pieces)
+    assert np.isfinite(whole).all()
+    assert (whole != built.pack(start)).any()
+    torn[1, 7] = np.nan
+    built.advance(torn, (0, BLOCKS), (0, STEPS), STEPS, KEY)
+    assert np.isnan(built.unpack(torn, len(start))[jit.LANES + 7, 0])
+    others = np.arange(len(start)) != jit.LANES + 7
+    assert np.array_equal(built.unpack(torn, len(start))[others], built.unpack(whole, len(start))[others])
+
+
+def test_another_step_number_is_told_apart(rule):
+    """The broken specimen: pieces that all count from 0 reuse draws or rates wherever a rule has any."""
+    built = kernel.build(LOSSES["data"], PRIOR, rule, Minibatch(minibatch=5, draw="with_replacement"), nbeta=50.0)
+    start = np.random.default_rng(0).uniform(-1, 1, (jit.LANES, 2))
+    whole, broken = built.pack(start), built.pack(start)
+    built.advance(whole, (0, 1), (0, 6), STEPS, KEY)
+    for _ in range(2):
+        built.advance(broken, (0, 1), (0, 3), STEPS, KEY)
+    assert not np.array_equal(whole, broken)
+
+
+@pytest.mark.parametrize("name", available())
+def test_shipped_losses_have_their_gradient_and_vanish_on_their_strata(name):
+    scenario = load(name)
+    points = scenario.prior.quantile(np.random.default_rng(1).uniform(0.1, 0.9, (20, len(scenario.prior.names))))
+    for loss in (scenario.loss, scenario.population_loss):
+        check_gradient(loss, points, loss.gradient(points))
+    scenario.zero_set.check(scenario.population_loss, scenario.prior)
