@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import numba
@@ -23,7 +22,7 @@ from sandbox.gradients import Full, Minibatch
 from sandbox.loss import Loss, Regression
 from sandbox.prior import Distribution, Prior
 from sandbox.rules import Langevin, Sgd
-from sandbox.simulate import processors
+from sandbox.simulate import processors, shares_of
 
 PARTICLES = 65_536
 STEPS = 40
@@ -98,11 +97,13 @@ def _sandbox(
 ) -> Timed:
     built = kernel.build(loss, prior, rule, gradient, nbeta=NBETA, reflecting=False, dtype=dtype)
     positions = built.pack(_start())
-    edges = np.linspace(0, len(positions), threads + 1).astype(int).tolist()
     key = draws.key(0, "bench")
 
     def advance(steps: int) -> None:
-        calls = [pool.submit(built.advance, positions, blocks, (0, steps), steps, key) for blocks in pairwise(edges)]
+        calls = [
+            pool.submit(built.advance, positions, blocks, (0, steps), steps, key)
+            for blocks in shares_of(len(positions), threads)
+        ]
         for call in calls:
             call.result()
 

@@ -100,20 +100,21 @@ def lane_code(
     """Return the source of a lane function that computes `outputs` (source text of a target: expression) per lane.
 
     `names` gives each symbol's source text inside the loop over lanes, `scalars` that of symbols which are the same
-    for all lanes: they are read once, before the loop, as the compiler cannot know that no store changes them. A
-    target may also be read, but only by its own expression.
+    for all lanes: they are read once, before the loop, as the compiler cannot know that no store changes them. All
+    values are there before the first is stored, so a target may also be read.
     """
     used = {symbol for expression in outputs.values() for symbol in expression.free_symbols}
     read = {symbol: text for symbol, text in scalars.items() if symbol in used}
     local = {symbol: f"c{k}" for k, symbol in enumerate(read)}
-    lines = emit(outputs, {**names, **local}, " " * 8)
+    values = {f"v{k}": expression for k, expression in enumerate(outputs.values())}
     return "\n".join(
         [
             "@lane_function",
             f"def {name}({', '.join(arguments)}):",
             *(f"    {local[symbol]} = {text}" for symbol, text in read.items()),
             "    for i in range(LANES):",
-            *lines,
+            *emit(values, {**names, **local}, " " * 8),
+            *(f"        {target} = {value}" for target, value in zip(outputs, values, strict=True)),
         ]
     )
 

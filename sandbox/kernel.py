@@ -7,7 +7,7 @@ arguments decides the result: whoever calls it may cut blocks and steps as they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,19 +130,17 @@ def build(
     constant = _Constants()
     estimator = gradient.stage(loss, constant)
     estimate = list(estimator.estimate)
-    parts = [_rule_part(rule, len(loss.parameters), constant)]
-    if rule.follows == "posterior":
-        if nbeta is None:
-            raise ValueError("a rule that follows the posterior needs nbeta")
-        # One pass over the block instead of two, where the estimate ends with the loss's gradient.
-        is_last = estimate[-1] == GRADIENT
-        del estimate[len(estimate) - is_last :]
-        parts.insert(0, _posterior_part(loss, prior, nbeta, constant, is_last))
+    # One pass over the block instead of two, where the estimate ends with the loss's gradient.
+    is_last = estimate[-1] == GRADIENT
+    del estimate[len(estimate) - is_last :]
+    parts = [_step_part(loss, prior, rule, nbeta, constant, is_last)]
     if reflecting:
         parts.append(_walls_part(prior, constant))
-    names = planes("w", loss.symbols) | planes("s", loss.columns)
-    outputs = {f"g[{j} * LANES + i]": e for j, e in enumerate(loss.gradient_expressions)}
-    functions = [lane_code("gradient", ("w", "s", "g"), outputs, names), *estimator.functions]
+    functions = list(estimator.functions)
+    if any("gradient(" in line for line in estimate):
+        names = planes("w", loss.symbols) | planes("s", loss.columns)
+        outputs = {f"g[{j} * LANES + i]": e for j, e in enumerate(loss.gradient_expressions)}
+        functions.append(lane_code("gradient", ("w", "s", "g"), outputs, names))
     functions += [text for part in parts for text in part.functions]
     imports = [*estimator.imports, *(name for part in parts for name in part.imports)]
     imports += [f"sandbox.elementary.{name}" for name in functions_used("\n".join(functions).split("\n"))]
@@ -180,30 +178,54 @@ class _Part:
     functions: tuple[str, ...] = ()
 
 
-def _rule_part(rule: Rule, dimension: int, constant: _Constants) -> _Part:
-    module = type(rule).__module__
-    constants = [constant(value) for value in rule.constants()]
-    if not rule.uses_normals:
-        return _Part((f"move({', '.join(['w', 'g', 'rate', *constants])})",), imports=(f"{module}.step as move",))
-    normals = normals_code("xi", dimension, STREAM_RULE)
-    call = f"move({', '.join(['w', 'g', normals.value, 'rate', *constants])})"
-    return _Part((*normals.lines, call), normals.allocate, (*normals.imports, f"{module}.step as move"))
+def _step_part(
+    loss: Loss, prior: Prior, rule: Rule, nbeta: float | None, constant: _Constants, from_loss: bool
+) -> _Part:
+    """Move w by the rule, with the gradient of L_n in g or, `from_loss`, straight from the loss."""
+    size = len(loss.parameters)
+    held, xi = _symbols("g", size), _symbols("xi", size) if rule.uses_normals else []
+    gradients: Sequence[Any] = loss.gradient_expressions if from_loss else held
+    scalars: dict[Any, str] = {}
+    if rule.follows == "posterior":
+        if nbeta is None:
+            raise ValueError("a rule that follows the posterior needs nbeta")
+        gradients = _posterior_gradient(loss, prior, gradients, nbeta, constant, scalars)
+    (rate,) = _symbols("rate", 1)
+    constants = _symbols("k", len(rule.constants()))
+    scalars |= {rate: "rate"} | {k: constant(value) for k, value in zip(constants, rule.constants(), strict=True)}
+    moved = rule.step(loss.symbols, gradients, xi, rate, constants)
+    names = planes("w", loss.symbols) | planes("s", loss.columns) | planes("g", held) | planes("xi", xi)
+    outputs = {f"w[{j} * LANES + i]": expression for j, expression in enumerate(moved)}
+    code = lane_code("move", ("w", "s", "g", "xi", "rate", "constants"), outputs, names, scalars)
+    if not xi:
+        return _Part(("move(w, s, g, g, rate, constants)",), functions=(code,))
+    normals = normals_code("xi", size, STREAM_RULE)
+    call = f"move(w, s, g, {normals.value}, rate, constants)"
+    return _Part((*normals.lines, call), normals.allocate, normals.imports, (code,))
 
 
-def _posterior_part(loss: Loss, prior: Prior, nbeta: float, constant: _Constants, from_loss: bool) -> _Part:
-    """Leave in g the gradient of nbeta L_n - log φ: from the gradient of L_n in g, or straight from the loss."""
-    gradients = [sympy.Symbol(f"_g{j}", real=True) for j in range(len(loss.parameters))]
-    names = planes("w", loss.symbols) | planes("s", loss.columns) | planes("g", gradients)
-    temperature = sympy.Symbol("_nbeta", real=True)
-    scalars = {temperature: constant(nbeta)}
-    outputs = {}
+def _posterior_gradient(
+    loss: Loss,
+    prior: Prior,
+    gradients: Sequence[Any],
+    nbeta: float,
+    constant: _Constants,
+    scalars: dict[Any, str],
+) -> list[Any]:
+    """Return the gradient of nbeta L_n - log φ, given that of L_n; adds what it needs to `scalars`."""
+    (temperature,) = _symbols("nbeta", 1)
+    scalars[temperature] = constant(nbeta)
+    result = []
     for j, (w, distribution) in enumerate(zip(loss.symbols, prior.distributions, strict=True)):
-        arguments = [sympy.Symbol(f"_c{j}_{k}", real=True) for k in range(len(distribution.arguments))]
+        arguments = _symbols(f"c{j}_", len(distribution.arguments))
         scalars |= {s: constant(value) for s, value in zip(arguments, distribution.arguments, strict=True)}
-        of_loss = loss.gradient_expressions[j] if from_loss else gradients[j]
-        outputs[f"g[{j} * LANES + i]"] = temperature * of_loss + distribution.potential_gradient(w, arguments)
-    code = lane_code("posterior_gradient", ("w", "s", "g", "constants"), outputs, names, scalars)
-    return _Part(("posterior_gradient(w, s, g, constants)",), functions=(code,))
+        result.append(temperature * gradients[j] + distribution.potential_gradient(w, arguments))
+    return result
+
+
+def _symbols(name: str, count: int) -> list[Any]:
+    """Return symbols that no user can name."""
+    return [sympy.Symbol(f"_{name}{j}", real=True) for j in range(count)]
 
 
 def _walls_part(prior: Prior, constant: _Constants) -> _Part:

@@ -33,6 +33,9 @@ TUBE_FACTORS = (0.5, 1.0, 2.0)
 FAR = 1e6
 """A particle has diverged when it is further than this many prior scales from the prior's centre, or not a number."""
 
+SHARES = 8
+"""Ranges of blocks per thread: a processor that others slow down takes fewer of them."""
+
 _CALL_SECONDS = 0.2
 """About how long one call of a kernel may take: between two calls progress is shown and Ctrl-C is heard."""
 _OBSERVED = 1 << 17
@@ -55,6 +58,12 @@ def simulate(
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shares_of(blocks: int, threads: int) -> list[tuple[int, int]]:
+    """Return ranges of blocks for a pool to work through: several per thread, as some processors are slower."""
+    edges = np.linspace(0, blocks, SHARES * threads + 1).astype(int).tolist()
+    return [(a, b) for a, b in pairwise(edges) if a < b]
 
 
 def population_kernel(scenario: Scenario, population: Population) -> kernel.Kernel:
@@ -119,8 +128,7 @@ class _Run:
 
     def _advance(self, positions: npt.NDArray[Any], first: int, last: int) -> Iterator[int]:
         """Move all blocks from step `first` to `last` in calls of about _CALL_SECONDS; yield the steps done by each."""
-        edges = np.linspace(0, len(positions), self.threads + 1).astype(int)
-        ranges = [(int(a), int(b)) for a, b in pairwise(edges) if a < b]
+        ranges = shares_of(len(positions), self.threads)
         step, count = first, 1
         while step < last:
             steps = (step, min(step + count, last))

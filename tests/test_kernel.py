@@ -21,7 +21,6 @@ from sandbox.draws import fill_uniforms
 from sandbox.expression.emission import EMITTED_FUNCTIONS
 from sandbox.kernel import _signature
 from sandbox.rules.schedule import CosineDecay, CosineSchedule, StepDecay, StepSchedule
-from sandbox.rules.sgd import step as sgd_step
 
 INF, NAN = math.inf, math.nan
 KEY = draws.key(5, "kernel")
@@ -303,7 +302,6 @@ def test_single_precision_kernels_hold_no_double():
     real, flat = types.float32, types.Array(types.float32, 1, "C")
     assert not widens(jit.uncached_kernel(kernel(RIDGE, "float32").compiled.py_func), *_signature("float32").args)
     assert not widens(reflect, flat, real, real)
-    assert not widens(sgd_step, flat, flat, real, real)
     assert not widens(fill_uniforms, flat, types.Array(types.uint32, 1, "C"), types.int64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,12 +15,9 @@ Array = npt.NDArray[np.float64]
 
 
 class Rule(Settings):
-    """How a block of particles takes one step, given a gradient.
+    """How a particle takes one step, given a gradient: a sentence in symbols, from which the kernel is made.
 
-    The module that defines a rule also defines `step(w, g, [normals,] rate, *constants)`, a lane function that
-    moves a block w of D * LANES positions in place. `g` is the estimated gradient of what the rule `follows`: the
-    loss L_n, or the posterior's potential nbeta L_n - log φ. `normals`, passed when the rule `uses_normals`, holds
-    one fresh standard normal per position.
+    The gradient is that of what the rule `follows`: the loss L_n, or the posterior's potential nbeta L_n - log φ.
     """
 
     follows: ClassVar[Literal["loss", "posterior"]]
@@ -33,7 +31,17 @@ class Rule(Settings):
 
     @abstractmethod
     def constants(self) -> tuple[float, ...]:
-        """Return the numbers that `step` takes after the rate."""
+        """Return the numbers, beside the rate, that `step` gets symbols for."""
+
+    @abstractmethod
+    def step(
+        self, w: Sequence[Any], g: Sequence[Any], xi: Sequence[Any], rate: Any, constants: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Return where the D coordinates `w` go, as expressions in the symbols given.
+
+        `g` are the estimated gradient's coordinates and `xi` fresh standard normals (empty unless `uses_normals`).
+        Settings come in as `rate` and `constants` only, never as numbers: another value must not be another kernel.
+        """
 
     def nbeta_or(self, default: float) -> float:
         """Return the nbeta of the posterior that the rule follows: `default` unless the rule has its own."""

@@ -7,13 +7,14 @@ the walls of a box reflect.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import sympy
 from pydantic import Field
 
-from sandbox.jit import lane_function
 from sandbox.rules.base import Array, Rule
 
 
@@ -37,6 +38,13 @@ class Langevin(Rule):
         """Return nothing: the step needs the rate only."""
         return ()
 
+    def step(
+        self, w: Sequence[Any], g: Sequence[Any], xi: Sequence[Any], rate: Any, constants: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Return w - h grad U + sqrt(2 h) xi."""
+        spread = sympy.sqrt(2 * rate)
+        return [x - rate * slope + spread * z for x, slope, z in zip(w, g, xi, strict=True)]
+
     def nbeta_or(self, default: float) -> float:
         """Return the rule's own nbeta, else the default."""
         return default if self.nbeta is None else self.nbeta
@@ -45,11 +53,3 @@ class Langevin(Rule):
     def default_gradient(self) -> Any:
         """The full gradient."""
         return "full"
-
-
-@lane_function
-def step(w: Any, g: Any, normals: Any, rate: float) -> None:
-    """Move a block by one unadjusted Langevin step."""
-    spread = np.sqrt(rate + rate)
-    for i in range(w.size):
-        w[i] = w[i] - rate * g[i] + spread * normals[i]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from sandbox.jit import lane_function
 from sandbox.rules.base import Array, Rule
 from sandbox.rules.schedule import Schedule, factors
 
@@ -32,14 +32,14 @@ class Sgd(Rule):
         """Return the weight decay."""
         return (self.weight_decay,)
 
+    def step(
+        self, w: Sequence[Any], g: Sequence[Any], xi: Sequence[Any], rate: Any, constants: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Return w - eta (g + decay w)."""
+        (decay,) = constants
+        return [x - rate * (slope + decay * x) for x, slope in zip(w, g, strict=True)]
+
     @property
     def default_gradient(self) -> Any:
         """None: what makes SGD stochastic must be said."""
         return None
-
-
-@lane_function
-def step(w: Any, g: Any, rate: float, weight_decay: float) -> None:
-    """Move a block by one step of SGD."""
-    for i in range(w.size):
-        w[i] = w[i] - rate * (g[i] + weight_decay * w[i])
