@@ -25,7 +25,7 @@ gallery: .venv/installed
 	mkdir -p results/gallery
 	for s in $(SCENARIOS); do \
 	  $(BIN)/sandbox run $$s --force > /dev/null && \
-	  $(BIN)/sandbox animate results/$$s --frames 60 --out results/gallery/$$s.gif && \
+	  cp results/$$s/animation.gif results/gallery/$$s.gif && \
 	  cp results/$$s/figure.png results/gallery/$$s.png || exit 1; \
 	done
 	{ printf '# Answers\n\nWritten by `make gallery`: what each shipped scenario answers, at its shipped size and seed.\n'; \

@@ -15,6 +15,9 @@ from sandbox.scenario import Scenario, load
 from sandbox.simulate import simulate
 from sandbox.verdict import answer, decide, markdown
 
+GIF_FRAMES = 60
+"""Frames of the GIF that a run writes: four seconds. `sandbox animate --frames` draws more."""
+
 
 def run(
     scenario: Scenario | str | Path,
@@ -70,5 +73,5 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     progress.advance(1)
     save_figure(tree, folder / "figure.png")
     progress.advance(1)
-    animate(tree, folder / "animation.gif")
+    animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
     progress.advance(1)
