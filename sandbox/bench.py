@@ -192,26 +192,25 @@ def _jax_langevin(loss: Loss) -> dict[str, Timed]:
         raise InputError("--peers needs JAX: pip install 'sandbox-slt[peers]'") from None
     xx, ex = map(float, loss.moments)
 
-    def one(w: Any, key: Any, steps: int) -> Any:
-        def step(w: Any, key: Any) -> Any:
-            slope = STEP_SIZE * NBETA * (xx * w[0] * w[1] - ex)
-            noise = jnp.sqrt(2 * STEP_SIZE) * jax.random.normal(key, (2,), w.dtype)
-            return w - slope * w[::-1] + noise, None
+    def slope(w: Any) -> Any:
+        return NBETA * (xx * w[0] * w[1] - ex) * w[::-1]
 
-        return jax.lax.scan(step, w, jax.random.split(key, steps))[0]
+    def move(points: Any, keys: Any) -> Any:
+        def step(points: Any, key: Any) -> Any:
+            # One key a step, not one a particle: splitting keys would cost more than the draws.
+            noise = jax.random.normal(key, points.shape, points.dtype)
+            return points - STEP_SIZE * jax.vmap(slope)(points) + jnp.sqrt(2 * STEP_SIZE) * noise, None
+
+        return jax.lax.scan(step, points, keys)[0]
 
     def timed(dtype: Any) -> Timed:
         with jax.enable_x64(dtype == jnp.float64):
             points = jnp.asarray(_start(), dtype)
-            keys = jax.random.split(jax.random.key(1), PARTICLES)
-        compiled = {}
+            compiled = jax.jit(move)
 
         def advance(steps: int) -> None:
             with jax.enable_x64(dtype == jnp.float64):
-                if steps not in compiled:
-                    function = jax.jit(jax.vmap(lambda w, key: one(w, key, steps)))
-                    compiled[steps] = function.lower(points, keys).compile()
-                compiled[steps](points, keys).block_until_ready()
+                compiled(points, jax.random.split(jax.random.key(1), steps)).block_until_ready()
 
         advance(STEPS)
         return advance

@@ -140,7 +140,7 @@ def normals_code(name: str, count: int, stream: int) -> NormalsCode:
     return NormalsCode(
         allocate=(
             f"{name}_bits = np.empty({4 * calls} * LANES, np.uint32)",
-            f"{name} = np.empty({4 * calls} * LANES, real)",
+            f"{name} = np.empty({4 * calls} * LANES, np.float32)",
         ),
         lines=(
             f"if step % {group} == 0 or step == first_step:",

@@ -62,9 +62,16 @@ def coefficients(scenario: Scenario) -> list[rlct.LearningCoefficient | None]:
 
 
 def compare(
-    scenario: Scenario, populations: Mapping[str, xr.Dataset], *, progress: Progress | None = None
+    scenario: Scenario,
+    populations: Mapping[str, xr.Dataset],
+    known: Sequence[rlct.LearningCoefficient | None],
+    *,
+    progress: Progress | None = None,
 ) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
-    """Return the posterior's record, and for each population its comparison with the references."""
+    """Return the posterior's record, and for each population its comparison with the references.
+
+    `known` are the `coefficients` of the strata.
+    """
     progress = progress or Silent()
     progress.start("posterior and references", 1.0 + 2 * len(populations))
     witness = _Witness(scenario)
@@ -72,8 +79,6 @@ def compare(
         witness.energy, scenario.prior, scenario.nbeta, labels=scenario.zero_set.labels, cuts=witness.cuts
     )
     progress.advance(1)
-    witness.truth_masses = witness.masses(truth)[: len(scenario.zero_set.strata)]
-    known = coefficients(scenario)
     comparisons = {}
     for name, data in populations.items():
         level = float(data.mean_excess[-1])
@@ -92,7 +97,6 @@ class _Witness:
         zero_set = self.scenario.zero_set
         self.energy = self.scenario.loss.excess
         self.size = len(zero_set.names)
-        self.truth_masses = np.empty(0)
         self.arms = [k for k, stratum in enumerate(zero_set.strata) if stratum.along is not None]
         self.edges = np.array([along_edges(self.scenario, k) for k in self.arms])
         self.edges = self.edges.reshape(len(self.arms), self.scenario.record.bins + 1)
@@ -142,7 +146,7 @@ class _Witness:
         """Return the posterior's record."""
         zero_set = self.scenario.zero_set
         nothing = (math.nan, math.nan)
-        values = [(float(c.value), c.multiplicity) if c else nothing for c in known] + [nothing] * 2
+        values = [(float(c.rank[0]), float(-c.rank[1])) if c else nothing for c in known] + [nothing] * 2
         tubes = [self.masses(measure, factor) for factor in TUBE_FACTORS]
         return xr.Dataset(
             {
@@ -151,7 +155,7 @@ class _Witness:
                 "along_edge": (("arm", "edge"), self.edges),
                 "mean_excess": ((), measure.mean(self.energy(measure.points))),
                 "learning_coefficient": ("stratum", [value for value, _ in values]),
-                "multiplicity": ("stratum", [float(m) for _, m in values]),
+                "multiplicity": ("stratum", [m for _, m in values]),
                 "tube_mass": (("tube_factor", "stratum"), tubes),
             },
             coords={
@@ -221,10 +225,11 @@ def _comparison(
     joined = xr.concat([rows.get(name, empty) for name in REFERENCES], "reference").assign_coords(
         reference=np.array(REFERENCES, dtype=object)
     )
+    truth = witness.masses(references["posterior"])[: len(ranks)]
     shares = xr.Dataset(
         {
             "occupancy": (("time", "stratum", "bound"), np.stack([share, low, high], axis=-1)),
-            "preference_over_time": ("time", preference(counts[:, : len(ranks)], witness.truth_masses, ranks)),
+            "preference_over_time": ("time", preference(counts[:, : len(ranks)], truth, ranks)),
         },
         coords={"time": data.time.values, "bound": np.array(BOUNDS, dtype=object)},
     )

@@ -45,7 +45,6 @@ real = np.{dtype}
 def advance(positions, first_block, last_block, first_step, last_step, key, rates, constants, table, weights):
     w = np.empty({dimension} * LANES, real)
     g = np.empty({dimension} * LANES, real)
-    h = np.empty({dimension} * LANES, real)
     s = np.empty({columns} * LANES, real)
     {allocate}
     for block in range(first_block, last_block):
@@ -196,9 +195,10 @@ def _step_part(
     moved = rule.step(loss.symbols, gradients, xi, rate, constants)
     names = planes("w", loss.symbols) | planes("s", loss.columns) | planes("g", held) | planes("xi", xi)
     outputs = {f"w[{j} * LANES + i]": expression for j, expression in enumerate(moved)}
-    code = lane_code("move", ("w", "s", "g", "xi", "rate", "constants"), outputs, names, scalars)
     if not xi:
-        return _Part(("move(w, s, g, g, rate, constants)",), functions=(code,))
+        code = lane_code("move", ("w", "s", "g", "rate", "constants"), outputs, names, scalars)
+        return _Part(("move(w, s, g, rate, constants)",), functions=(code,))
+    code = lane_code("move", ("w", "s", "g", "xi", "rate", "constants"), outputs, names, scalars)
     normals = normals_code("xi", size, STREAM_RULE)
     call = f"move(w, s, g, {normals.value}, rate, constants)"
     return _Part((*normals.lines, call), normals.allocate, normals.imports, (code,))

@@ -49,9 +49,9 @@ def run(
 def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     # What the scenario states wrongly is found before the long work, not after it.
-    coefficients(scenario)
+    known = coefficients(scenario)
     populations = simulate(scenario, threads=threads, progress=progress)
-    posterior, comparisons = compare(scenario, populations, progress=progress)
+    posterior, comparisons = compare(scenario, populations, known, progress=progress)
     decided = {
         population.name: decide(scenario, population, comparisons[population.name], posterior)
         for population in scenario.populations

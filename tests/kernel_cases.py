@@ -29,7 +29,7 @@ BOX: Law = ("uniform", (-1.0, 1.0))
 @dataclass(frozen=True)
 class Case:
     """What `build` takes, and the twin's estimate. `rate` is the step size at a step; unbounded priors are kept to
-    [low, high]. `tolerance` is what rounding leaves after a few steps: 2e-9 where normals enter, one's error.
+    [low, high]. `tolerance` is what rounding leaves after a few steps: 2e-6 where normals enter, one's error.
     """
 
     loss: Loss
@@ -187,7 +187,7 @@ CASES = {
         twins.fresh(THREE_TWIN, THREE_LAWS, outputs=2, batch=5),
         lambda t: 0.1,
         high=0.75,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
     "sgd full, population, decay": Case(
         NODES,
@@ -198,7 +198,7 @@ CASES = {
         priors=(NORMAL,) * 3,
         reflecting=False,
     ),
-    "sgd noisy, potential": Case(WELL, sgd(0.1), Noisy(), WELL_NOISE, lambda t: 0.1, priors=(BOX, BOX), tolerance=2e-9),
+    "sgd noisy, potential": Case(WELL, sgd(0.1), Noisy(), WELL_NOISE, lambda t: 0.1, priors=(BOX, BOX), tolerance=2e-6),
     "langevin full, tanh": Case(
         TANH_DATA,
         langevin(0.002),
@@ -207,7 +207,7 @@ CASES = {
         lambda t: 0.002,
         priors=(("normal", (0.1, 0.8)), BOX),
         nbeta=20.0,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
     "langevin with_replacement, relu and sigmoid": Case(
         RIDGE_DATA,
@@ -216,7 +216,7 @@ CASES = {
         twins.indexed(RIDGE_TWIN, RIDGE_DATA.data, 5, "with_replacement"),
         lambda t: 0.01,
         nbeta=30.0,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
     "langevin without_replacement, laplace prior": Case(
         LINE_DATA,
@@ -228,7 +228,7 @@ CASES = {
         low=-1.0,
         high=1.0,
         nbeta=37.0,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
     "langevin reshuffled, three dimensions": Case(
         TWO_DATA,
@@ -239,7 +239,7 @@ CASES = {
         priors=(NORMAL, ("laplace", (0.0, 1.0)), BOX),
         reflecting=False,
         nbeta=23.0,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
     "langevin fresh choice, tanh": Case(
         replace(TANH, inputs=inputs(x=CHOICE)).population(),
@@ -248,7 +248,7 @@ CASES = {
         twins.fresh(TANH_TWIN, [CHOICE], outputs=1, batch=7),
         lambda t: 0.01,
         nbeta=9.0,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
     "langevin noisy, one dimension": Case(
         QUARTIC,
@@ -259,7 +259,7 @@ CASES = {
         priors=(NORMAL,),
         reflecting=False,
         nbeta=2.0,
-        tolerance=2e-9,
+        tolerance=2e-6,
     ),
 }
 

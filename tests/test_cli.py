@@ -22,15 +22,6 @@ OUTPUTS = {"run.zarr", "answer.json", "answer.md", "figure.png", "animation.gif"
 PROGRESS = re.compile(r".+: (started|done in \d+\.\d s|\d+% done, about \d+ s left)|written to .+")
 
 
-@pytest.fixture
-def wells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a small scenario's file, alone in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "wells.yaml"
-    path.write_text(WELLS)
-    return path
-
-
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished small run."""

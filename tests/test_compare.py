@@ -27,7 +27,7 @@ QUARTER, HALF = (Fraction(1, 4), -1), (Fraction(1, 2), -1)
 def judged(scenario: Scenario, record: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, dict[str, str]]:
     """Return posterior, comparison and verdicts of one population's record."""
     population = scenario.populations[0]
-    posterior, comparisons = compare(scenario, {population.name: record})
+    posterior, comparisons = compare(scenario, {population.name: record}, coefficients(scenario))
     decided = decide(scenario, population, comparisons[population.name], posterior)
     return posterior, decided, json_words(decided)["verdicts"]
 
@@ -291,7 +291,7 @@ def test_preference_over_time_is_that_of_each_time() -> None:
 def test_references_follow_each_population_of_its_own() -> None:
     scenario = small(WELLS)
     hot, cold = (record_of(scenario, wells_at(50, 50), excess=level) for level in (0.1, 1e-3))
-    _, found = compare(scenario, {"sgd": hot, "langevin": cold})
+    _, found = compare(scenario, {"sgd": hot, "langevin": cold}, coefficients(scenario))
     nbeta = [float(found[name].reference_nbeta.sel(reference="tempered")) for name in ("sgd", "langevin")]
     assert nbeta[0] < nbeta[1]
     assert tuple(found["sgd"].reference.values) == REFERENCES

@@ -66,13 +66,13 @@ def test_kernel_equals_its_twin(name):
 def broken_twins(case):
     """Each with one thing wrong that a kernel might get wrong."""
     twin = case.twin
-    yield replace(twin, rates=lambda t: twin.rates(t + 1) * (1 + 1e-5))
+    yield replace(twin, rates=lambda t: twin.rates(t + 1) * (1 + 1e-3))
     yield replace(twin, estimate=lambda w, key, particle, step: twin.estimate(w, key, particle + 1, step))
     yield replace(twin, estimate=lambda w, key, particle, step: twin.estimate(w, key, particle, step + 1))
     yield replace(twin, estimate=lambda w, key, particle, step: twin.estimate(w, key[::-1], particle, step))
     yield replace(twin, walls=((-10.0, 10.0),) * 2)
     if twin.priors:
-        yield replace(twin, nbeta=twin.nbeta + 1e-3)
+        yield replace(twin, nbeta=1.01 * twin.nbeta)
         yield replace(twin, priors=(("normal", (0.0, 1.0)),) * 2)
     else:
         yield replace(twin, decay=0.0)

@@ -11,7 +11,7 @@ import xarray as xr
 from small_runs import ARMS, PARABOLA, WELLS, record_of, small
 
 from sandbox import stability
-from sandbox.compare import BOUNDS, REFERENCES, compare
+from sandbox.compare import BOUNDS, REFERENCES, coefficients, compare
 from sandbox.result import assemble
 from sandbox.scenario import Scenario
 from sandbox.simulate import TUBE_FACTORS
@@ -176,7 +176,7 @@ def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
             gradient=json.dumps({"estimator": population.gradient.name}),
             particles=int(record["count"][0].sum()),
         )
-    truth, found = compare(scenario, records)
+    truth, found = compare(scenario, records, coefficients(scenario))
     judged = {p.name: decide(scenario, p, found[p.name], truth) for p in scenario.populations}
     return assemble(scenario, records, truth, judged)
 

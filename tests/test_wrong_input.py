@@ -16,16 +16,6 @@ from small_runs import ARMS, WELLS, process, sandbox
 
 from sandbox import pipeline
 
-
-@pytest.fixture
-def wells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a small scenario's file, alone in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "wells.yaml"
-    path.write_text(WELLS)
-    return path
-
-
 # What to replace in ARMS, by what -> how the only line on stderr begins.
 BAD = {
     ("particles: 300", "partciles: 300"): r"bad\.yaml:19:1: partciles: unknown key 'partciles' \(did you mean 'partic",
@@ -171,7 +161,15 @@ def test_an_interrupted_run_says_so(wells: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_ctrl_c_ends_a_real_run(wells: Path) -> None:
     command = [sys.executable, "-m", "sandbox", "run", "wells.yaml", "--set", "particles=1e5", "--set", "steps=4e9"]
-    with subprocess.Popen(command, cwd=wells.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command,
+        cwd=wells.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets its background jobs ignore the signal, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as run:
         assert run.stderr is not None
         for line in run.stderr:
             if "100,000 particles: started" in line:

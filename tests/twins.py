@@ -43,14 +43,17 @@ def words(key: Key, particle: int, step: int, stream: int, first: int, count: in
     return sequence[first % 4 : first % 4 + count]
 
 
-def normal_pair(radius_word: Any, direction_word: Any) -> tuple[Any, Any]:
+def normal_pair(radius_word: Any, direction_word: Any, single: bool = True) -> tuple[Any, Any]:
     """Return two normals (Box and Muller 1958) of two words, integers or arrays of them.
 
     The direction's top bit is the side; the others count 2^31 cells of a half turn, the second half of them below 0.
+    With `single`, both fractions are rounded to 24 bits.
     """
-    radius = np.sqrt(-2 * np.log((radius_word + 0.5) / WORD))
+    real = np.float32 if single else np.float64
+    fraction = np.float64(real(radius_word) + real(0.5)) / WORD
+    radius = np.sqrt(-2 * np.log(fraction))
     cell, side = direction_word % (WORD // 2), 1 - 2.0 * (direction_word // (WORD // 2))
-    turn = (2.0 * cell + 1) / WORD - np.where(cell < WORD // 4, 0, 1)
+    turn = np.float64(real((2.0 * cell + 1) / WORD - np.where(cell < WORD // 4, 0, 1)))
     return side * radius * np.cos(np.pi * turn), radius * np.sin(np.pi * turn)
 
 

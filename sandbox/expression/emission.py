@@ -62,12 +62,21 @@ def emit(outputs: Mapping[str, Any], names: Mapping[Any, str], indent: str) -> l
     name, InputError for a constant too large for a float.
     """
     writer = _Writer(names, outputs)
-    assignments, expressions = common(list(outputs.values()))
+    assignments, expressions = _cheapest(list(outputs.values()))
     for symbol, value in assignments:
         writer.bind(symbol, value)
     results = [writer.text(expression) for expression in expressions]
     lines = [*writer.lines, *(f"{target} = {text.code}" for target, text in zip(outputs, results, strict=True))]
     return [indent + line for line in lines]
+
+
+def _cheapest(expressions: list[Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """Return shared parts and what remains, of the expressions as they are or with common factors taken out.
+
+    What a chain rule multiplied out, s w1 w2^2 - t w2 and s w1^2 w2 - t w1, is one residual times two slopes again.
+    """
+    forms = [common(expressions), common([sympy.factor_terms(expression) for expression in expressions])]
+    return min(forms, key=lambda form: sum(sympy.count_ops(e) for e in (*(v for _, v in form[0]), *form[1])))
 
 
 def functions_used(lines: Iterable[str]) -> set[str]:

@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float64]
 
 GRADIENT = "gradient(w, s, g)"
 """The source line that leaves in g the loss's gradient for the columns in s."""
+SAMPLE_GRADIENT = "h = np.empty(g.size, real)"
+"""The source line that allocates h, the gradient of one sample, where gradients are summed up in g."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Stage:
 
     `imports` lists "module.name" of lane functions; `functions` are further definitions; `allocate` runs once per
     call and `estimate` once per step, leaving the gradient of L_n at the block w in g. The lines may use `w`, `g`,
-    `s` (one plane per column of the loss), `h` (a second gradient block), `table`, `weights` (see `rows`),
+    `s` (one plane per column of the loss), `table`, `weights` (see `rows`),
     `gradient(w, s, g)`, `particle`, `step`, `key`, and the constants named by `Estimator.stage`'s `constant`.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from sandbox.gradients.base import GRADIENT, Array, Estimator, Stage
+from sandbox.gradients.base import GRADIENT, SAMPLE_GRADIENT, Array, Estimator, Stage
 from sandbox.loss import Loss
 
 
@@ -24,6 +24,7 @@ class Full(Estimator):
             )
         return Stage(
             imports=("sandbox.block.spread_row", "sandbox.block.clear", "sandbox.block.accumulate"),
+            allocate=(SAMPLE_GRADIENT,),
             estimate=(
                 "clear(g)",
                 "for row in range(weights.size):",

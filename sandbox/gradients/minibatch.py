@@ -21,7 +21,7 @@ from pydantic import Field
 from sandbox.block import lane_code, planes
 from sandbox.draws import STREAM_BATCH, STREAM_INPUT
 from sandbox.errors import InputError
-from sandbox.gradients.base import GRADIENT, Estimator, Stage
+from sandbox.gradients.base import GRADIENT, SAMPLE_GRADIENT, Estimator, Stage
 from sandbox.loss import Loss
 
 Draw = Literal["with_replacement", "without_replacement", "reshuffled", "fresh"]
@@ -61,16 +61,23 @@ class Minibatch(Estimator):
         source = _fresh(loss, constant) if self.draw == "fresh" else _INDEXED[self.draw]
         each: tuple[str, ...]
         end: tuple[str, ...]
+        blocks: tuple[str, ...]
         # Where the data enter through means only, the batch's mean row is all that the gradient needs.
         if loss.is_affine:
-            start, each, end = "clear(s)", (source.add_row,), (GRADIENT,)
+            start, each, end, blocks = "clear(s)", (source.add_row,), (GRADIENT,), ()
         else:
-            start, each, end = "clear(g)", (source.set_row, "gradient(w, s, h)", "accumulate(g, h, share)"), ()
+            each = (source.set_row, "gradient(w, s, h)", "accumulate(g, h, share)")
+            start, end, blocks = "clear(g)", (), (SAMPLE_GRADIENT,)
         loop = tuple(f"    {line}" for line in (*source.draw, *each))
         return Stage(
             imports=("sandbox.block.clear", "sandbox.block.accumulate", *source.imports),
             functions=source.functions,
-            allocate=(f"batch = int({constant(self.minibatch)})", "share = real(1) / real(batch)", *source.allocate),
+            allocate=(
+                f"batch = int({constant(self.minibatch)})",
+                "share = real(1) / real(batch)",
+                *blocks,
+                *source.allocate,
+            ),
             estimate=(start, *source.prepare, "for sample in range(batch):", *loop, *end),
         )
 
@@ -130,7 +137,7 @@ def _fresh(loss: Loss, constant: Callable[[float], str]) -> _Source:
         imports=("sandbox.draws.fill_bits", "sandbox.draws.fill_normals", "sandbox.draws.fill_uniforms"),
         allocate=(
             f"bits = np.empty({4 * calls} * LANES, np.uint32)",
-            f"normals = np.empty({2 * pairs} * LANES, real)",
+            f"normals = np.empty({2 * pairs} * LANES, np.float32)",
             f"uniforms = np.empty({len(uniforms)} * LANES, real)",
             "row = np.empty(s.size, real)",
         ),

@@ -49,5 +49,5 @@ class Rule(Settings):
 
     @property
     @abstractmethod
-    def default_gradient(self) -> Any:
-        """The estimator as a scenario writes it that the rule takes when none is named; None where one must be."""
+    def default_gradient(self) -> str | None:
+        """The name of the estimator that the rule takes when none is named; None where one must be."""

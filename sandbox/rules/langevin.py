@@ -50,6 +50,6 @@ class Langevin(Rule):
         return default if self.nbeta is None else self.nbeta
 
     @property
-    def default_gradient(self) -> Any:
+    def default_gradient(self) -> str:
         """The full gradient."""
         return "full"

@@ -40,6 +40,6 @@ class Sgd(Rule):
         return [x - rate * (slope + decay * x) for x, slope in zip(w, g, strict=True)]
 
     @property
-    def default_gradient(self) -> Any:
+    def default_gradient(self) -> None:
         """None: what makes SGD stochastic must be said."""
         return None

@@ -11,7 +11,6 @@ and below by multiples of sum_k c_k^2 (Lin, "Ideal-theoretic strategies ...", 10
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -22,27 +21,13 @@ import sympy
 from sandbox.expression import gradient, numpy_function
 from sandbox.loss import Loss
 from sandbox.prior import Prior
+from sandbox.rlct.coefficient import LearningCoefficient
 from sandbox.zero_set import ZeroSet
 
 Array = npt.NDArray[np.float64]
 
 _TOLERANCE = 1e-7
 """Below this a factor counts as zero and a singular value, relative to the largest, as none."""
-
-
-@dataclass(frozen=True)
-class LearningCoefficient:
-    """λ and m, with the argument in words."""
-
-    value: Fraction
-    multiplicity: int
-    method: str
-    explanation: str
-
-    @property
-    def rank(self) -> tuple[Fraction, int]:
-        """A key that sorts simpler first: lower λ, then higher m."""
-        return (self.value, -self.multiplicity)
 
 
 def at_point(loss: Loss, point: Array, codimension: int | None) -> LearningCoefficient | None:
