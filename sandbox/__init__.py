@@ -4,6 +4,7 @@ tree = sandbox.run("crossing")           # scenario in, xarray.DataTree out
 sandbox.answer(tree)                     # verdicts with their numbers, ready for JSON
 sandbox.figure(tree); sandbox.animate(tree, "crossing.gif")
 sandbox.open("results/crossing")         # a finished run
+sandbox.exact("(x**2 - y**3)**2")         # λ = 5/12, m = 1, with the argument
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from sandbox.pipeline import run
     from sandbox.result import open_result as open
     from sandbox.scenario import Scenario, load, loads
+    from sandbox.singularity import rlct
     from sandbox.verdict import answer
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "RunError", "Scenario", "animate", "answer", "figure", "load", "loads", "open", "run"]
+__all__ = ["InputError", "RunError", "Scenario", "animate", "answer", "figure", "load", "loads", "open", "rlct", "run"]
 
 _HOME = {
     "InputError": "errors",
@@ -33,6 +35,7 @@ _HOME = {
     "load": "scenario",
     "loads": "scenario",
     "open": "result",
+    "rlct": "singularity",
     "run": "pipeline",
 }
 

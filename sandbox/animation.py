@@ -38,11 +38,10 @@ from sandbox.drawing import (
     draw_curve,
     population_handle,
     set_time_axis,
-    style,
-    write_whole,
     zero_set_handle,
 )
 from sandbox.errors import InputError
+from sandbox.picture import style, write_whole
 from sandbox.scene import Scene, shortened, wrapped
 from sandbox.zero_set import DIVERGED
 

@@ -26,6 +26,14 @@ Examples:
 """
 
 
+_RLCT_EXAMPLES = """\b
+Examples:
+  sandbox rlct "(x**2 - y**3)**2"
+  sandbox rlct "x**2 * y**4" --at x=0,y=1/2 --prior "abs(y)"
+  sandbox rlct "((y - x**2)**2 - x**5)**2" --json
+"""
+
+
 class _Group(click.Group):
     """Turns the package's errors into a message and an exit code, for every command."""
 
@@ -77,7 +85,9 @@ def _loaded(scenario: str, overrides: tuple[str, ...], seed: int | None) -> Any:
 @_scenario_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results [results/<scenario name>].")
 @click.option("--force", is_flag=True, help="Replace a finished result.")
-@click.option("--quick", is_flag=True, help="At most 1,000 particles and 2,000 steps: a look, not an answer.")
+@click.option(
+    "--quick", is_flag=True, help="At most 1,000 particles and 2,000 steps, light measurements: a look, not an answer."
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads [all processors]; changes no bit of the result.")
 @click.option("--no-progress", is_flag=True, help="Say nothing on stderr while running.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -92,8 +102,7 @@ def run(
 
     loaded = _loaded(scenario, overrides, seed)
     if quick:
-        sizes = (f"particles={min(loaded.particles, 1000)}", f"steps={min(loaded.steps, 2000)}")
-        loaded = _loaded(scenario, (*overrides, *sizes), seed)
+        loaded = _loaded(scenario, (*overrides, *_quick(loaded)), seed)
     progress = Silent() if no_progress else on_stderr()
     target = out or Path("results") / loaded.name
     try:
@@ -103,6 +112,16 @@ def run(
     found = answer(tree)
     click.echo(json.dumps(found, indent=1) if as_json else markdown(found))
     click.echo(f"written to {target}", err=True)
+
+
+def _quick(scenario: Any) -> list[str]:
+    """Return the overrides for a look: fewer particles and steps, lighter measurements."""
+    if scenario.populations:
+        sizes = [f"particles={min(scenario.particles, 1000)}", f"steps={min(scenario.steps, 2000)}"]
+    else:
+        sizes = []
+    lighter = [(m.name, key, value) for m in scenario.measurements for key, value in m.quick.items()]
+    return [*sizes, *(f"measurements.{name}.{key}={value}" for name, key, value in lighter)]
 
 
 @main.command()
@@ -121,6 +140,36 @@ def list_scenarios() -> None:
 
     for name in available():
         click.echo(f"{name:20s} {load(name).question}")
+
+
+@main.command(epilog=_RLCT_EXAMPLES)
+@click.argument("expression")
+@click.option("--at", metavar="x=0,y=1/2", help="The point, coordinates as decimals or fractions [the origin].")
+@click.option("--prior", default="1", metavar="x**2", help="The prior density, a product of powers of parameters.")
+@click.option("--box", metavar="x=-1:1,y=-1:1", help="Instead of a point: the smallest λ over this box.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def rlct(expression: str, at: str | None, prior: str, box: str | None, as_json: bool) -> None:
+    """Print the learning coefficient λ and multiplicity m of the loss K = EXPRESSION >= 0 at a zero."""
+    from sandbox.singularity import describe, rlct, words
+
+    sides = {name: tuple(value.split(":", 1)) for name, value in _assignments("--box", box).items()} if box else None
+    for name, side in (sides or {}).items():
+        if len(side) != 2:
+            raise InputError(f"--box {name}: found '{side[0]}'; allowed: low:high")
+    found = rlct(expression, at=_assignments("--at", at) if at else None, prior=prior, box=sides)  # type: ignore[arg-type]
+    click.echo(json.dumps(describe(found), indent=1) if as_json else words(found))
+
+
+def _assignments(option: str, text: str) -> dict[str, str]:
+    """Return {"x": "0", "y": "1/2"} of "x=0,y=1/2"."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value) or name in found:
+            allowed = "name=value, once for each name, with commas between"
+            raise InputError(f"{option}: found '{part.strip()}'; allowed: {allowed}")
+        found[name] = value
+    return found
 
 
 @main.command()

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import stats
 
-from sandbox import posterior, rlct
+from sandbox import exact, posterior
 from sandbox.errors import InputError, Problem
 from sandbox.posterior import Measure
 from sandbox.progress import Progress, Silent
@@ -40,16 +40,16 @@ _SHARE_TOLERANCE = 3e-3
 """Error allowed in the masses of the references that depend on a population: far below a population's own error."""
 
 
-def coefficients(scenario: Scenario) -> list[rlct.LearningCoefficient | None]:
+def coefficients(scenario: Scenario) -> list[exact.LearningCoefficient | None]:
     """Return λ and m of each stratum: as stated, else as derived; None where neither.
 
     Raises InputError, placed in the scenario's text, where what is stated is not what is derived.
     """
     result = []
     for k, stratum in enumerate(scenario.zero_set.strata):
-        derived = rlct.of_stratum(scenario.population_loss, scenario.prior, scenario.zero_set, k)
+        derived = exact.of_stratum(scenario.population_loss, scenario.prior, scenario.zero_set, k)
         if stratum.learning_coefficient is not None:
-            stated = rlct.LearningCoefficient(
+            stated = exact.LearningCoefficient(
                 stratum.learning_coefficient, stratum.multiplicity or 1, "stated", "stated by the scenario"
             )
             if derived is not None and derived.rank != stated.rank:
@@ -64,7 +64,7 @@ def coefficients(scenario: Scenario) -> list[rlct.LearningCoefficient | None]:
 def compare(
     scenario: Scenario,
     populations: Mapping[str, xr.Dataset],
-    known: Sequence[rlct.LearningCoefficient | None],
+    known: Sequence[exact.LearningCoefficient | None],
     *,
     progress: Progress | None = None,
 ) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
@@ -142,7 +142,7 @@ class _Witness:
             rows.append(np.histogram(position, edges, weights=measure.weights[here])[0])
         return np.array(rows).reshape(len(self.arms), self.scenario.record.bins)
 
-    def dataset(self, measure: Measure, known: Sequence[rlct.LearningCoefficient | None]) -> xr.Dataset:
+    def dataset(self, measure: Measure, known: Sequence[exact.LearningCoefficient | None]) -> xr.Dataset:
         """Return the posterior's record."""
         zero_set = self.scenario.zero_set
         nothing = (math.nan, math.nan)
@@ -212,7 +212,7 @@ def _comparison(
     witness: _Witness,
     data: xr.Dataset,
     references: Mapping[str, Measure],
-    known: Sequence[rlct.LearningCoefficient | None],
+    known: Sequence[exact.LearningCoefficient | None],
 ) -> xr.Dataset:
     tail = (1 - scenario.verdict.level) / 2
     counts = data["count"].values

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
@@ -17,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 
-from sandbox.scene import FONT, Scene, density, shortened
+from sandbox.scene import Scene, density, shortened
 
 Array = npt.NDArray[np.float64]
 
@@ -29,16 +26,6 @@ LANDSCAPE = LinearSegmentedColormap.from_list("landscape", ["#fdfdfd", "#a3b1c6"
 CRISP = 3200
 """Most particles, of all populations together, in a moving picture: its size is theirs."""
 
-_STYLE = {
-    "font.family": FONT,
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "svg.hashsalt": "sandbox",
-}
 _LAYERS = 4
 """Into how many layers a population is cut; the populations' layers alternate, so that none hides another."""
 _PILES = 80
@@ -56,27 +43,6 @@ class Moving(Protocol):
 
     def show(self, frame: int) -> None:
         """Set the artists to a recorded time."""
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw with the project's settings whatever the user's own are; they come back afterwards."""
-    # The backend is nobody's to change here, and setting it would start one.
-    settings: Any = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")}
-    with mpl.rc_context(settings | _STYLE):
-        yield
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file beside its place, then move it there: it is never seen half-written. Raises OSError."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def label_spot(candidates: Array, view: Array, lines: Sequence[Array], labels: Sequence[Array]) -> Array:

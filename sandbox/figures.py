@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -31,22 +30,16 @@ from sandbox.drawing import (
     excess_label,
     population_handle,
     set_time_axis,
-    style,
-    write_whole,
     zero_set_handle,
 )
-from sandbox.errors import InputError, nearest
+from sandbox.picture import style, write_figure
 from sandbox.scene import Scene, wrapped
 from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED, words
 
-FORMATS: dict[str, dict[str, None]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-"""What a figure can be saved as, with the metadata to leave out, so that the same run gives the same bytes."""
 DASHES = dict(zip(REFERENCES, ("-", "--", ":"), strict=True))
 """The line that stands for each reference."""
 WORDS = {SIMPLER: "simpler than", SAME: "same as", LESS_SIMPLE: "less simple than", UNDECIDED: "undecided against"}
 """A verdict, short enough for a legend."""
-DPI = 130
-
 _CHARACTERS = 13.5
 """How many characters of the verdicts' size fit into an inch."""
 
@@ -63,15 +56,7 @@ def figure(tree: xr.DataTree) -> Figure:
 
 def save_figure(tree: xr.DataTree, path: str | Path) -> None:
     """Write `figure(tree)` to a .png, .pdf or .svg file, whole or not at all. Raises InputError and OSError."""
-    kind = Path(path).suffix[1:].lower()
-    if kind not in FORMATS:
-        allowed = ", ".join(f".{name}" for name in FORMATS)
-        raise InputError(f"'{path}' does not end like a picture{nearest(kind, FORMATS)}; allowed: {allowed}")
-    buffer = io.BytesIO()
-    drawn = figure(tree)
-    with style():
-        drawn.savefig(buffer, format=kind, dpi=DPI, metadata=FORMATS[kind])
-    write_whole(path, buffer.getvalue())
+    write_figure(figure(tree), path)
 
 
 def _draw(scene: Scene) -> Figure:

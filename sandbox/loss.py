@@ -61,8 +61,8 @@ class Loss:
     """What fresh data come from: one distribution per data symbol."""
     residual_jacobian: tuple[tuple[Any, ...], ...] = ()
     """d f_o / d w_j / sigma, whose mean square is the Fisher information; empty for a potential."""
-    generators: tuple[tuple[Any, int], ...] | None = None
-    """Expressions g_k in w with powers p such that K is bounded above and below by multiples of sum_k g_k^p."""
+    misfits: tuple[Any, ...] = ()
+    """f_o - f0_o of each output, in the parameters and inputs; empty for a potential."""
     gradient_noise: tuple[tuple[Any, ...], ...] = ()
     """B(w), D rows: a noisy gradient is grad K + B(w) xi with xi standard normal. Empty where none is declared."""
 
@@ -163,7 +163,7 @@ def potential(parameters: Sequence[str], expression: str, gradient_noise: Sequen
         raise InputError(
             f"the gradient noise needs one row per parameter ({len(parameters)}), all of one length"
         ).within("gradient_noise", "matrix")
-    return Loss(tuple(parameters), value, generators=((value, 1),), gradient_noise=matrix)
+    return Loss(tuple(parameters), value, gradient_noise=matrix)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class Regression:
             samples=samples,
             entropy=entropy,
             sources=(*self.inputs.values(), *(Distribution("normal", (0.0, self.noise)) for _ in residuals)),
-            generators=_generators(misfits, inputs),
+            misfits=tuple(misfits),
             residual_jacobian=tuple(tuple(d / sigma for d in gradient(f, symbols)) for f in self._model),
         )
 
@@ -250,16 +250,3 @@ def _parse(text: str | float, names: Sequence[str], *where: str | int) -> Any:
         return parse(text, names)
     except InputError as error:
         raise error.within(*where) from None
-
-
-def _generators(misfits: Sequence[Any], inputs: Sequence[Any]) -> tuple[tuple[Any, int], ...] | None:
-    """Return the coefficients c_k of f - f0 = sum_k c_k(w) psi_k(x), squared; None where it is no such sum."""
-    coefficients = []
-    for misfit in misfits:
-        separated = separate(misfit, inputs)
-        if separated is None:
-            return None
-        zero = dict.fromkeys(separated.symbols, sympy.Integer(0))
-        terms = [separated.expression.xreplace(zero), *(sympy.diff(separated.expression, s) for s in separated.symbols)]
-        coefficients += [term for term in terms if term != 0]
-    return tuple((c, 2) for c in coefficients)

@@ -56,13 +56,25 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         population.name: decide(scenario, population, comparisons[population.name], posterior)
         for population in scenario.populations
     }
-    return assemble(scenario, populations, posterior, decided)
+    return assemble(scenario, populations, posterior, decided, _measured(scenario, progress or Silent()))
+
+
+def _measured(scenario: Scenario, progress: Progress) -> dict[str, xr.Dataset]:
+    """Return the record of each measurement that the scenario asks for."""
+    if scenario.measurements:
+        progress.start("measurements", float(len(scenario.measurements)))
+    found = {}
+    for measurement in scenario.measurements:
+        found[measurement.name] = measurement.measure(scenario)
+        progress.advance(1)
+    return found
 
 
 def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     """Write everything that a result folder holds."""
     from sandbox.animation import animate
     from sandbox.figures import save_figure
+    from sandbox.measurement_figures import save_measurements
 
     progress.start("writing", 4.0)
     save(tree, folder / STORE)
@@ -71,7 +83,10 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
     progress.advance(1)
-    save_figure(tree, folder / "figure.png")
-    progress.advance(1)
-    animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
+    if "measurements" in tree.children:
+        save_measurements(tree, folder / "measurements.png")
+    if "populations" in tree.children:
+        save_figure(tree, folder / "figure.png")
+        progress.advance(1)
+        animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
     progress.advance(1)

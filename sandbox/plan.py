@@ -8,8 +8,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from sandbox import draws, jit, stability
+from sandbox import draws, exact, jit, stability
 from sandbox.compare import coefficients
+from sandbox.coverage import POINTS, coverage
 from sandbox.scenario import Population, Scenario, frame_steps
 from sandbox.simulate import population_kernel, processors, start
 from sandbox.zero_set import DIVERGED
@@ -29,11 +30,9 @@ def describe(scenario: Scenario) -> str:
         f"  loss        {kind}; posterior at nbeta = {scenario.nbeta:g}; walls {scenario.walls}",
         f"  strata      within a tube of {scenario.zero_set.tube:g}",
     ]
-    for stratum, found in zip(scenario.zero_set.strata, coefficients(scenario), strict=True):
-        say = f"λ = {found.value}, m = {found.multiplicity} ({found.method}: {found.explanation})" if found else (
-            "λ unknown: state `learning_coefficient`, or the answer will be undecided"
-        )  # fmt: skip
-        lines.append(f"    {stratum.name:16s} {say}")
+    for k, found in enumerate(coefficients(scenario)):
+        lines += _stratum(scenario, k, found)
+    lines += _coverage(scenario)
     lines.append("  step size times sharpness, median (largest); 2 is the edge of stability")
     for population in scenario.populations:
         products = stability.products(scenario, population)
@@ -43,6 +42,34 @@ def describe(scenario: Scenario) -> str:
         )
         lines.append(f"    {population.name:16s} {row}")
     return "\n".join([*lines, *_cost(scenario)])
+
+
+def _stratum(scenario: Scenario, k: int, used: exact.LearningCoefficient | None) -> list[str]:
+    """Say a stratum's dimension, λ and m at a generic point and at its most singular one, and how they are known."""
+    theory = exact.theory_of(scenario.population_loss, scenario.prior, scenario.zero_set, k)
+    size = "dimension unknown" if theory.dimension is None else f"dimension {theory.dimension}"
+    lines = [f"    {scenario.zero_set.strata[k].name:16s} {size}; generic: {_coefficient(used)}"]
+    if theory.deepest_point is not None:
+        here = exact.spelled(scenario.population_loss.symbols, theory.deepest_point)
+        lines.append(f"    {'':16s} most singular, {here}: {_coefficient(theory.deepest)}")
+    return lines
+
+
+def _coefficient(found: exact.LearningCoefficient | None) -> str:
+    if found is None:
+        return "λ unknown: state `learning_coefficient`, or the answer will be undecided"
+    return f"λ = {found.value}, m = {found.multiplicity} ({found.method}: {found.explanation})"
+
+
+def _coverage(scenario: Scenario) -> list[str]:
+    """Say whether the strata hold all of W0 that was found."""
+    found = coverage(scenario.population_loss, scenario.prior, scenario.zero_set)
+    missed = f"{len(found.missed)} of them outside all strata"
+    lines = [f"    {found.landed} of {POINTS} random points descended onto W0, {missed}"]
+    if len(found.missed):
+        at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(scenario.prior.names, found.missed[0], strict=True))
+        lines.append(f"    warning: the strata miss a part of W0, for example near {at}")
+    return lines
 
 
 def _cost(scenario: Scenario) -> list[str]:

@@ -19,7 +19,8 @@ from sandbox.scenario import Scenario
 
 STORE = "run.zarr"
 CONVENTIONS = "sandbox-1"
-GROUPS = ("populations", "posterior", "comparison")
+GROUPS = ("posterior",)
+TOGETHER = ("populations", "comparison")
 
 _VERSIONS = ("numpy", "numba", "llvmlite", "scipy", "sympy", "xarray", "zarr")
 
@@ -29,17 +30,25 @@ def assemble(
     populations: Mapping[str, xr.Dataset],
     posterior: xr.Dataset,
     comparisons: Mapping[str, xr.Dataset],
+    measurements: Mapping[str, xr.Dataset],
 ) -> xr.DataTree:
-    """Return the tree of a run; coordinates that its groups share stand at the root."""
-    comparison = xr.concat(comparisons.values(), "population").assign_coords(
-        population=np.array(list(comparisons), dtype=object)
-    )
-    first = next(iter(populations.values()))
-    # The first comes last: it says what time and the tubes' factors are, the others only repeat their values.
-    shared = {name: c for data in (comparison, posterior, first) for name, c in data.coords.items()}
+    """Return the tree of a run; coordinates that its groups share stand at the root.
+
+    Without populations there is no comparison, without measurements no group of theirs.
+    """
+    groups = {f"/populations/{name}": data for name, data in populations.items()} | {"/posterior": posterior}
+    sharing = [posterior]
+    if populations:
+        comparison = xr.concat(comparisons.values(), "population").assign_coords(
+            population=np.array(list(comparisons), dtype=object)
+        )
+        groups["/comparison"] = comparison
+        # The first comes last: it says what time and the tubes' factors are, the others only repeat their values.
+        sharing = [comparison, posterior, next(iter(populations.values()))]
+    shared = {name: c for data in sharing for name, c in data.coords.items()}
     root = xr.Dataset(coords=shared, attrs=_provenance(scenario))
-    groups = {f"/populations/{name}": data for name, data in populations.items()}
-    return xr.DataTree.from_dict({"/": root, **groups, "/posterior": posterior, "/comparison": comparison})
+    groups |= {f"/measurements/{name}": data for name, data in measurements.items()}
+    return xr.DataTree.from_dict({"/": root, **groups})
 
 
 def _provenance(scenario: Scenario) -> dict[str, str]:
@@ -86,7 +95,8 @@ def open_result(path: str | Path) -> xr.DataTree:
     found = tree.attrs.get("Conventions")
     if found != CONVENTIONS:
         raise InputError(f"{store} has the conventions {found!r}; this version reads {CONVENTIONS!r}")
-    missing = [group for group in GROUPS if group not in tree.children]
+    needed = GROUPS + TOGETHER * any(group in tree.children for group in TOGETHER)
+    missing = [group for group in needed if group not in tree.children]
     if missing:
         raise InputError(f"{store} is damaged: it has no group {', '.join(missing)}")
     return tree

@@ -117,10 +117,12 @@ def words(comparison: xr.Dataset) -> dict[str, Any]:
 def answer(tree: xr.DataTree) -> dict[str, Any]:
     """Return the answer of a run as plain data, ready for JSON: numbers, intervals, verdicts, warnings."""
     posterior = tree["posterior"].to_dataset()
-    populations = {}
-    for name in map(str, tree["comparison"].population.values):
+    populations, measurements = {}, {}
+    for name in map(str, tree["comparison"].population.values if "comparison" in tree.children else ()):
         comparison = tree["comparison"].to_dataset().sel(population=name)
         populations[name] = _population_answer(tree[f"populations/{name}"].to_dataset(), comparison)
+    for name, node in tree["measurements"].children.items() if "measurements" in tree.children else ():
+        measurements[name] = {key: _measured(value) for key, value in node.attrs.items()}
     return {
         "title": tree.attrs["title"],
         "question": tree.attrs["question"],
@@ -137,6 +139,7 @@ def answer(tree: xr.DataTree) -> dict[str, Any]:
         "posterior": {key: _plain(value) for key, value in posterior.attrs.items()}
         | {"mean_excess": _number(posterior.mean_excess)},
         "populations": populations,
+        "measurements": measurements,
     }
 
 
@@ -189,6 +192,11 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _measured(value: Any) -> Any:
+    plain = _plain(value)
+    return _number(plain) if isinstance(plain, float) else plain
+
+
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
@@ -201,7 +209,23 @@ def markdown(found: dict[str, Any]) -> str:
             lines.append(f"- **{name}** {MEANING[row['verdict']]} the {_REFERENCE[reference]}: {row['reason']}.")
     for name, population in found["populations"].items():
         lines += [f"- Warning, {name}: {warning}." for warning in population["warnings"]]
-    lines += ["", "Shares of all particles at the last step (with intervals), and of the references' mass:", ""]
+    for name, measured in found["measurements"].items():
+        lines.append(f"- **{name}**: {measured['summary']}.")
+    if found["populations"]:
+        lines += _particles(found)
+    posterior = found["posterior"]
+    lines += [
+        "",
+        f"Posterior: nbeta = {posterior['nbeta']:g}, log evidence = {posterior['log_evidence']:.6f} "
+        f"(relative error {posterior['evidence_error']:.1e}), mean K_n = {posterior['mean_excess']:.3e}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _particles(found: dict[str, Any]) -> list[str]:
+    """Return the tables of shares and of stability."""
+    lines = ["", "Shares of all particles at the last step (with intervals), and of the references' mass:", ""]
     lines += _share_table(found)
     lines += ["", "Step size times sharpness, median (largest) on each stratum; 2 is the edge of stability:", ""]
     lines += _table(
@@ -211,14 +235,7 @@ def markdown(found: dict[str, Any]) -> str:
             for name, p in found["populations"].items()
         ],
     )
-    posterior = found["posterior"]
-    lines += [
-        "",
-        f"Posterior: nbeta = {posterior['nbeta']:g}, log evidence = {posterior['log_evidence']:.6f} "
-        f"(relative error {posterior['evidence_error']:.1e}), mean K_n = {posterior['mean_excess']:.3e}.",
-        "",
-    ]
-    return "\n".join(lines)
+    return lines
 
 
 _REFERENCE = {

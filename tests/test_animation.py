@@ -11,7 +11,7 @@ import pytest
 from made_up import Array, tree_of
 from PIL import Image
 
-from sandbox import animation, drawing
+from sandbox import animation, picture
 from sandbox.animation import COLOURS, HOLD, Film, Palette, animate, chosen, deltas, gif
 from sandbox.errors import InputError
 from sandbox.scene import Scene
@@ -49,7 +49,7 @@ def test_a_gif_decodes_to_what_a_whole_drawing_shows(case: str, tmp_path: Path) 
     frames, times = decoded((tmp_path / "a.gif").read_bytes())
     assert frames.shape == (FRAMES, 450, 900, 3)
     assert times == [50] * (FRAMES - 1) + [1000 * HOLD]
-    with drawing.style():
+    with picture.style():
         film = Film(Scene.of(tree), range(FRAMES))
         whole = np.array([redrawn(film, k) for k in range(FRAMES)], dtype=float)
     errors = np.abs(frames - whole).mean(axis=(1, 2, 3))

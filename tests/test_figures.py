@@ -17,7 +17,7 @@ from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from scipy import stats
 
-from sandbox import animation, drawing, figures, scene
+from sandbox import animation, drawing, figures, picture, scene
 from sandbox.errors import InputError
 from sandbox.figures import figure, save_figure
 from sandbox.scene import Scene, colour
@@ -158,7 +158,7 @@ def test_populations_have_different_colours_and_none_is_the_posteriors() -> None
     assert len({colour(k) for k in range(14)} | {drawing.INK, drawing.GREY, drawing.PALE}) == 17
 
 
-@pytest.mark.parametrize("kind", figures.FORMATS)
+@pytest.mark.parametrize("kind", picture.FORMATS)
 def test_a_saved_figure_is_the_same_every_time_and_whole(kind: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_figure(tree_of("wells"), tmp_path / f"{name}.{kind}")

@@ -178,7 +178,7 @@ def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
         )
     truth, found = compare(scenario, records, coefficients(scenario))
     judged = {p.name: decide(scenario, p, found[p.name], truth) for p in scenario.populations}
-    return assemble(scenario, records, truth, judged)
+    return assemble(scenario, records, truth, judged, {})
 
 
 @pytest.fixture(scope="module")

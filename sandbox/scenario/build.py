@@ -14,6 +14,8 @@ from sandbox.gradients import ESTIMATORS, Estimator
 from sandbox.loss import Loss
 from sandbox.loss import Regression as RegressionLoss
 from sandbox.loss import potential as potential_loss
+from sandbox.measured.base import Measurement
+from sandbox.measured.measurements import MEASUREMENTS
 from sandbox.prior import Distribution, Prior
 from sandbox.rules import RULES, Rule
 from sandbox.scenario.document import AtKey, Path
@@ -49,6 +51,7 @@ class Builder:
         self.names = tuple(settings.parameters)
         self._check_names()
         self.prior = self._prior()
+        self.regression: RegressionLoss | None = None
         self.loss, self.population_loss = self._losses()
         self.nbeta = self._nbeta()
 
@@ -150,6 +153,7 @@ class Builder:
         if len(self.problems) > before:
             return None, None
         regression = RegressionLoss(self.names, _texts(loss.model), _texts(loss.truth), inputs, loss.noise)
+        self.regression = regression
         population = regression.population()
         # A text here can only say "population".
         if isinstance(loss.samples, str):
@@ -201,6 +205,14 @@ class Builder:
                 "a multiplicity is stated with its learning_coefficient, which is missing", *path, "multiplicity"
             )
         return Stratum(name, zero, along[0] if along else None, coefficient, chosen.multiplicity)
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Return what is measured; a scenario must ask for that or let particles go."""
+        chosen = [getattr(self.settings.measurements, name) for name in MEASUREMENTS]
+        asked = tuple(measurement for measurement in chosen if measurement is not None)
+        if not asked and not self.settings.populations:
+            self.problems.append(Problem("nothing is asked: allowed are populations, measurements, or both"))
+        return asked
 
     def populations(self) -> list[tuple[str, Rule, Estimator, tuple[Distribution, ...] | None]]:
         """Return name, rule, gradient and start (None for the prior) of each population."""

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from sandbox.errors import InputError, nearest
 from sandbox.gradients import Estimator
-from sandbox.loss import Loss
+from sandbox.loss import Loss, Regression
+from sandbox.measured.base import Measurement
 from sandbox.prior import Distribution, Prior
 from sandbox.rules import Rule
 from sandbox.scenario.build import Builder
@@ -41,8 +42,8 @@ class Scenario:
     """All that a run depends on.
 
     `text` reproduces it: `loads(text, filename)` returns an equal scenario. `prior` is cut to the box; `walls` says
-    what the edge of its support does to particles. `population_loss` is the limit of `loss` for many samples. `nbeta`
-    is the posterior's inverse temperature times n.
+    what the edge of its support does to particles. `population_loss` is the limit of `loss` for many samples;
+    `regression` makes both, None for a potential. `nbeta` is the posterior's inverse temperature times n.
     """
 
     name: str
@@ -55,9 +56,11 @@ class Scenario:
     walls: Literal["reflecting", "open"]
     loss: Loss = field(compare=False)
     population_loss: Loss = field(compare=False)
+    regression: Regression | None = field(compare=False)
     zero_set: ZeroSet = field(compare=False)
     nbeta: float
     populations: tuple[Population, ...]
+    measurements: tuple[Measurement, ...]
     particles: int
     steps: int
     record: Record
@@ -76,10 +79,11 @@ def loads(text: str, filename: str) -> Scenario:
     builder = Builder(settings)
     zero_set = builder.zero_set()
     populations = tuple(Population(*parts) for parts in builder.populations())
+    measurements = builder.measurements()
     prior, loss, population_loss, nbeta = builder.prior, builder.loss, builder.population_loss, builder.nbeta
     if builder.problems or not (prior and loss and population_loss and zero_set and nbeta):
         raise document.locate(builder.problems)
-    return Scenario(
+    scenario = Scenario(
         name=Path(filename).stem,
         filename=filename,
         text=text,
@@ -90,9 +94,11 @@ def loads(text: str, filename: str) -> Scenario:
         walls=settings.box.walls,
         loss=loss,
         population_loss=population_loss,
+        regression=builder.regression,
         zero_set=zero_set,
         nbeta=nbeta,
         populations=populations,
+        measurements=measurements,
         particles=settings.particles,
         steps=settings.steps,
         record=settings.record,
@@ -100,6 +106,12 @@ def loads(text: str, filename: str) -> Scenario:
         precision=settings.precision,
         verdict=settings.verdict,
     )
+    for measurement in measurements:
+        try:
+            measurement.check(scenario)
+        except InputError as error:
+            raise document.locate(error.within("measurements", measurement.name).problems) from None
+    return scenario
 
 
 def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Scenario:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
 from sandbox.gradients import ESTIMATORS
+from sandbox.measured.measurements import MEASUREMENTS
 from sandbox.rules import RULES
 from sandbox.settings import Settings
 
@@ -153,10 +154,40 @@ def _population_type() -> Any:
     return Annotated[Union[tuple(models)], Field(discriminator="rule")]  # noqa: UP007
 
 
+class _Measurements(Settings):
+    """What is measured on the Bayesian side. A name alone takes the defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, value: Any) -> Any:
+        return (
+            {name: {} if given is None else given for name, given in value.items()}
+            if isinstance(value, dict)
+            else value
+        )
+
+
+def _measurements_type() -> Any:
+    """One optional key per measurement."""
+    fields: dict[str, Any] = {
+        name: (measurement, Field(default=None, description=(measurement.__doc__ or name).split("\n")[0]))
+        for name, measurement in MEASUREMENTS.items()
+    }
+    return create_model("Measurements", __base__=_Measurements, **fields)
+
+
+Measurements = _measurements_type()
+
+
+def _steps_where_something_moves(schema: dict[str, Any]) -> None:
+    schema["required"].remove("steps")
+    schema["if"], schema["then"] = {"required": ["populations"]}, {"required": ["steps"]}
+
+
 class ScenarioSettings(Settings):
     """A question to SGD: a singular loss, its zero set, and the particles that are let loose on it."""
 
-    model_config = ConfigDict(title="Scenario")
+    model_config = ConfigDict(title="Scenario", json_schema_extra=_steps_where_something_moves)
 
     question: str = Field(description="what is asked, in words")
     source: str = Field(default="", description="where the question comes from")
@@ -172,7 +203,10 @@ class ScenarioSettings(Settings):
     strata: dict[str, Stratum] = Field(min_length=1, description="the pieces of W0, most degenerate first")
     tube: float = Field(default=0.1, gt=0, description="radius around a stratum that counts as being on it")
     populations: dict[str, _population_type()] = Field(  # type: ignore[valid-type]
-        min_length=1, description="particles: each population with its rule"
+        default={}, description="particles: each population with its rule"
+    )
+    measurements: Measurements = Field(  # type: ignore[valid-type]
+        default=Measurements(), description="what is measured of λ, and of where regular theory ends"
     )
     particles: Word = Field(default=10_000, description="particles per population")
     steps: Word = Field(description="steps of every rule")
@@ -180,6 +214,12 @@ class ScenarioSettings(Settings):
     seed: Seed = Field(default=0, description="the seed of every draw")
     precision: Literal["float64", "float32"] = Field(default="float64", description="numbers of the kernels")
     verdict: Verdict = Field(default=Verdict(), description="thresholds of the answer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_populations(cls, value: Any) -> Any:
+        """Where nothing moves, nobody need say for how long."""
+        return {"steps": 1, **value} if isinstance(value, dict) and not value.get("populations") else value
 
 
 @functools.cache

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
+from sandbox.exact.coefficient import LearningCoefficient
+from sandbox.exact.model import squares_of
 from sandbox.expression import gradient, numpy_function
 from sandbox.loss import Loss
-from sandbox.prior import Prior
-from sandbox.rlct.coefficient import LearningCoefficient
 from sandbox.zero_set import ZeroSet
 
 Array = npt.NDArray[np.float64]
@@ -39,19 +39,8 @@ def at_point(loss: Loss, point: Array, codimension: int | None) -> LearningCoeff
     return _normal_crossing(loss, point) or _morse_bott(loss, point, codimension)
 
 
-def of_stratum(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> LearningCoefficient | None:
-    """Return λ and m at a generic point of stratum k; None where no theorem applies or the points tried differ."""
-    points = zero_set.sample(prior, k, 64)
-    others = np.array([zero_set.labels(points[i : i + 1], 1e-6)[0] == k for i in range(len(points))])
-    generic = points[others][:5]
-    found = [at_point(loss, point, _codimension(zero_set, k, point)) for point in generic]
-    if not found or any(f is None or f.rank != found[0].rank for f in found if found[0] is not None):
-        return None
-    return found[0]
-
-
-def _codimension(zero_set: ZeroSet, k: int, point: Array) -> int | None:
-    """Return the number of the stratum's expressions where their differentials are independent, else None.
+def codimension(zero_set: ZeroSet, k: int, point: Array) -> int | None:
+    """Return the codimension of stratum k at a point where its expressions have independent differentials, else None.
 
     Fewer independent differentials than expressions do not bound the codimension: {w1 = 0, w2^2 = 0} has one, and two.
     """
@@ -90,12 +79,12 @@ def _normal_crossing(loss: Loss, point: Array) -> LearningCoefficient | None:
 
 def _factors(loss: Loss) -> list[tuple[Any, int]] | None:
     """Return the factors of K with their exponents, up to factors without zeros near W0; None where K is no product."""
-    generators = loss.generators
-    if generators is None:
-        return None
-    if len(generators) != 1:
-        return None
-    expression, power = generators[0]
+    expression, power = loss.sample_loss, 1
+    if loss.misfits:
+        squares = squares_of(loss)
+        if squares is None or len(squares.generators) != 1:
+            return None
+        expression, power = squares.generators[0], 2
     if not expression.is_polynomial(*loss.symbols):
         return None
     return [(p, int(k) * power) for p, k in sympy.factor_list(expression, *loss.symbols)[1]]

@@ -11,15 +11,17 @@ class LearningCoefficient:
     """λ and m, exact; or, with `value` None, a bracket that holds λ.
 
     `method` names the theorem or the algorithm, `explanation` gives the steps (which face, which blow-up), so that a
-    reader can check them by hand. `bracket` is [lower, upper], both equal to `value` where λ is exact. `multiplicity`
-    is None where m is not known.
+    reader can check them by hand. `bracket` is [lower, upper], both equal to `value` where λ is exact, None where
+    nothing is known. `multiplicity` is None where m is not known. `estimate` is λ measured, with the ends of its 95%
+    interval, where that was done.
     """
 
     value: Fraction | None
     multiplicity: int | None
     method: str
     explanation: str
-    bracket: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
+    bracket: tuple[Fraction, Fraction] | None = None
+    estimate: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.value is not None:

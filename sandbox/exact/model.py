@@ -1,0 +1,98 @@
+"""From a loss to the ideal that K depends on: K is bounded above and below by multiples of a sum of squares.
+
+With f - f0 = sum_k c_k(w) psi_k(x) and psi_k linearly independent under the law of the inputs, K = E (f - f0)^2 / 2
+is comparable to sum_k c_k^2 (Lin, "Ideal-theoretic strategies for asymptotic approximation of marginal likelihood
+integrals", 1003.5338; Watanabe 2009, section 6). A model in which parameters and inputs are entangled, such as
+a tanh(b x), is first expanded in its inputs (Aoyagi and Watanabe 2006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy
+
+from sandbox.expression import numpy_function, separate
+from sandbox.loss import Loss
+
+TAYLOR_ORDER = 9
+"""To what order in its inputs an entangled model is expanded."""
+
+_INDEPENDENT = 1e-10
+"""Least singular value, relative to the largest, of statistics that count as independent."""
+
+
+@dataclass(frozen=True)
+class Squares:
+    """K is comparable to the sum of the generators' squares; `note` says how that was found."""
+
+    generators: tuple[Any, ...]
+    note: str
+
+
+def squares_of(loss: Loss) -> Squares | None:
+    """Return the generators of a regression's K; None for a potential, or where none were found."""
+    generators: list[Any] = []
+    notes = []
+    inputs = loss.data_symbols[: len(loss.data_symbols) - len(loss.misfits)]
+    for misfit in loss.misfits:
+        found = _separated(misfit, inputs, loss) or _expanded(misfit, inputs, loss.symbols)
+        if found is None:
+            return None
+        generators += found.generators
+        notes.append(found.note)
+    return Squares(tuple(generators), "; ".join(dict.fromkeys(n for n in notes if n))) if generators else None
+
+
+def _separated(misfit: Any, inputs: Sequence[Any], loss: Loss) -> Squares | None:
+    separated = separate(misfit, inputs)
+    if separated is None:
+        return None
+    zero = dict.fromkeys(separated.symbols, sympy.Integer(0))
+    pairs = [(sympy.S.One, separated.expression.xreplace(zero))]
+    slopes = (sympy.diff(separated.expression, s) for s in separated.symbols)
+    pairs += zip(separated.statistics, slopes, strict=True)
+    pairs = [(psi, c) for psi, c in pairs if sympy.expand(c) != 0]
+    if not _independent([psi for psi, _ in pairs], inputs, loss):
+        return None
+    return Squares(tuple(c for _, c in pairs), "")
+
+
+def _independent(statistics: Sequence[Any], inputs: Sequence[Any], loss: Loss) -> bool:
+    """Whether no combination of the statistics vanishes under the law of the inputs."""
+    columns = numpy_function(inputs, statistics)(*loss.data[:, : len(inputs)].T) if statistics else []
+    if not columns:
+        return False
+    rows = np.stack([np.broadcast_to(c, len(loss.weights)) for c in columns], axis=1) * np.sqrt(loss.weights)[:, None]
+    scale = np.linalg.norm(rows, axis=0)
+    if scale.min() == 0:
+        return False
+    values = np.linalg.svd(rows / scale, compute_uv=False)
+    return len(statistics) <= len(rows) and bool(values.min() > _INDEPENDENT * values.max())
+
+
+def _expanded(misfit: Any, inputs: Sequence[Any], symbols: Sequence[Any]) -> Squares | None:
+    """Return the Taylor coefficients in the inputs that generate all others up to TAYLOR_ORDER."""
+    t = sympy.Dummy("t")
+    try:
+        series = sympy.series(misfit.xreplace({x: t * x for x in inputs}), t, 0, TAYLOR_ORDER + 1).removeO()
+    except (sympy.PoleError, NotImplementedError, ValueError):
+        return None
+    by_degree = sympy.Poly(sympy.expand(series), t, *inputs).as_dict()
+    ordered = [sympy.expand(c) for _, c in sorted(by_degree.items())]
+    if not ordered or not all(c.is_polynomial(*symbols) for c in ordered):
+        return None
+    kept: list[Any] = []
+    basis = None
+    for coefficient in ordered:
+        if basis is None or not basis.contains(coefficient):
+            kept.append(coefficient)
+            basis = sympy.groebner(kept, *symbols, order="grevlex", domain="QQ")
+    note = (
+        f"Taylor coefficients in the inputs to order {TAYLOR_ORDER}; those kept generate the others, "
+        "which is checked to that order"
+    )
+    return Squares(tuple(kept), note)

@@ -1,0 +1,299 @@
+"""The pictures of measurements: each shows what it measures, with the exact value beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import integrate
+
+from sandbox.errors import InputError
+from sandbox.picture import style, write_figure
+from sandbox.scene import colour, printable, wrapped
+
+INK, GREY = "#000000", "#8c8c8c"
+BLUE, ORANGE, GREEN = colour(0), colour(1), colour(2)
+COLUMNS = 3
+
+Array = npt.NDArray[np.float64]
+Panel = Callable[[Axes, xr.Dataset], None]
+
+
+def measurement_figure(tree: xr.DataTree) -> Figure:
+    """Return the picture of a run's measurements, one to three panels for each. Raises InputError without any."""
+    if "measurements" not in tree.children:
+        raise InputError("this run has no measurements to draw")
+    found = {name: node.to_dataset() for name, node in tree["measurements"].children.items()}
+    panels = [(panel, data) for name, data in found.items() for panel in PANELS[name]]
+    columns = 2 if len(panels) in (2, 4) else min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    with style():
+        result = Figure(figsize=(max(4.2 * columns, 6.0), 3.5 * rows + 0.5 + 0.22 * len(found)))
+        FigureCanvasAgg(result)
+        result.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
+        for k, (panel, data) in enumerate(panels):
+            panel(result.add_subplot(rows, columns, k + 1), data)
+        result.suptitle(wrapped(printable(tree.attrs["question"]), 45 * columns, 2), fontsize=10)
+        said = "\n".join(wrapped(f"{name}: {data.attrs['summary']}", 48 * columns, 2) for name, data in found.items())
+        result.supxlabel(said, fontsize=8, x=0.01, ha="left")
+    return result
+
+
+def save_measurements(tree: xr.DataTree, path: str | Path) -> None:
+    """Write `measurement_figure(tree)` to a .png, .pdf or .svg file, whole or not at all."""
+    write_figure(measurement_figure(tree), path)
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _exact(axes: Axes, data: xr.Dataset, *, name: str = "exact λ") -> None:
+    """Draw λ as a level line where it is known."""
+    value = float(data.attrs.get("exact", math.nan))
+    if math.isfinite(value):
+        axes.axhline(value, color=INK, linestyle="--", linewidth=1, label=f"{name} = {value:.4g}")
+
+
+def _fit(data: xr.Dataset) -> str:
+    return f"fit: λ = {data.attrs['estimate']:.4f}"
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, loc="best")
+
+
+def _log_volume(axes: Axes, data: xr.Dataset) -> None:
+    decades = data["log_level"] / math.log(10)
+    axes.errorbar(
+        decades, data["log_volume"] / math.log(10), 1.96 * data["log_volume_error"] / math.log(10),
+        color=BLUE, marker=".", linestyle="none", label="measured, 95%",
+    )  # fmt: skip
+    axes.plot(decades, data["fitted_log_volume"] / math.log(10), color=ORANGE, label=_fit(data))
+    _label(axes, "Volume of the weights with loss below e", "log10 e (e in nats)", "log10 V(e)")
+    _legend(axes)
+
+
+def _volume_slope(axes: Axes, data: xr.Dataset) -> None:
+    decades = data["bin_log_level"] / math.log(10)
+    axes.errorbar(
+        decades, data["slope"], 1.96 * data["slope_error"], color=BLUE, marker=".", linestyle="none",
+        label="local slope, 95%",
+    )  # fmt: skip
+    axes.plot(decades, data["fitted_slope"], color=ORANGE, label="fit")
+    _exact(axes, data)
+    _label(axes, "Its slope in log e tends to λ", "log10 e (e in nats)", "d log V / d log e")
+    _legend(axes)
+
+
+def _free_energy(axes: Axes, data: xr.Dataset) -> None:
+    n = data["n"]
+    axes.plot(n, data["free_energy"], color=INK, marker=".", label="free energy F - n S, exact")
+    axes.plot(n, data["bic"], color=ORANGE, linestyle="--", label="BIC: (D/2) log n")
+    if np.isfinite(data["singular"]).all():
+        shift = float(data["free_energy"][-1] - data["singular"][-1])
+        law = "λ log n - (m-1) log log n + c"
+        axes.plot(n, data["singular"] + shift, color=BLUE, linestyle=":", linewidth=2, label=law)
+    if np.isfinite(data["laplace"]).all():
+        axes.plot(n, data["laplace"], color=GREEN, linestyle="-.", label="Laplace")
+    else:
+        axes.plot([], [], " ", label="Laplace: infinite (singular Hessian)")
+    axes.set_xscale("log")
+    _label(axes, "Free energy against log n", "n (samples)", "nats")
+    _legend(axes)
+
+
+def _free_energy_slope(axes: Axes, data: xr.Dataset) -> None:
+    axes.plot(data["n"], data["slope"], color=BLUE, marker=".", label="n E[K], the slope of F in log n")
+    axes.plot(data["n"], data["fitted_slope"], color=ORANGE, linewidth=1, label=_fit(data))
+    _exact(axes, data)
+    steps = np.diff(np.log(data["n"][:2]))
+    slope = float(np.diff(data["bic"][:2])[0] / steps[0])
+    axes.axhline(slope, color=GREEN, linestyle="--", linewidth=1, label=f"D/2 = {slope:g}, BIC's slope")
+    axes.set_xscale("log")
+    _label(axes, "Its slope tends to λ, like 1/log n where m > 1", "n (samples)", "nats")
+    _legend(axes)
+
+
+def _pole_lines(axes: Axes, data: xr.Dataset) -> None:
+    found, value = float(data.attrs["estimate"]), float(data.attrs["exact"])
+    axes.axvline(-found, color=ORANGE, label=f"pole found at {-found:.4f}")
+    if math.isfinite(value):
+        axes.axvline(-value, color=INK, linestyle="--", linewidth=1, label=f"-λ = {-value:.4f}")
+
+
+def _zeta(axes: Axes, data: xr.Dataset) -> None:
+    z, slope = data["z"].to_numpy(), data["log_derivative"].to_numpy()
+    logs = integrate.cumulative_trapezoid(slope, z, initial=0)
+    # ζ(0) = 1: the prior's whole mass.
+    zero = np.interp(0.0, z, logs)
+    axes.plot(z, np.exp(logs - zero), color=BLUE, label="ζ(z), the integral")
+    between = data.sel(z_continued=slice(-0.97 * float(data.attrs["estimate"]), z[0]))
+    steps = integrate.cumulative_trapezoid(
+        between["continued"].to_numpy(), between["z_continued"].to_numpy(), initial=0
+    )
+    axes.plot(between["z_continued"], np.exp(steps - steps[-1] - zero), color=BLUE, linestyle=":", label="continued")
+    _pole_lines(axes, data)
+    axes.set_yscale("log")
+    _label(axes, "The mean of K^z: finite up to the pole", "z", "ζ(z) = E[K^z]")
+    _legend(axes)
+
+
+def _zeta_continued(axes: Axes, data: xr.Dataset) -> None:
+    axes.plot(data["z_continued"], data["continued"], color=BLUE, linestyle=":", label="ζ'/ζ continued")
+    axes.plot(data["z"], data["log_derivative"], color=BLUE, label="ζ'/ζ, the integral")
+    _pole_lines(axes, data)
+    axes.set_ylim(-30, 30)
+    _label(axes, f"Continued through it: residue {-float(data.attrs['residue']):.3f} = -m", "z", "d log ζ / dz")
+    _legend(axes)
+
+
+def _llc(axes: Axes, data: xr.Dataset) -> None:
+    names = {
+        "llc_exact": "exact at this n, these data",
+        "llc_population": "exact at this n, population",
+        "learning_coefficient": "λ (n to infinity)",
+    }
+    rows = [(words, float(data[name])) for name, words in names.items() if name in data]
+    axes.errorbar(
+        [float(data["llc"])], [0], xerr=1.96 * float(data["llc_standard_error"]), color=BLUE, marker="o", capsize=3
+    )
+    for k, (_, value) in enumerate(rows, start=1):
+        axes.plot([value], [k], color=INK, marker="D", linestyle="none")
+        axes.axvline(value, color=GREY, linewidth=0.6, linestyle=":")
+    axes.set_yticks(range(len(rows) + 1), ["Langevin chains, 95%", *(words for words, _ in rows)])
+    axes.invert_yaxis()
+    _label(axes, "Local learning coefficient: error and bias apart", "nbeta (E[L] - L(w*)) in nats", "")
+
+
+def _wbic(axes: Axes, data: xr.Dataset) -> None:
+    axes.plot(data["n"], data["free_energy_excess"], color=INK, marker=".", label="F - n S, exact")
+    axes.plot(data["n"], data["wbic_excess"], color=BLUE, marker="s", linestyle="--", label="WBIC - n S")
+    axes.set_xscale("log")
+    _label(axes, "WBIC beside the free energy", "n (samples)", "nats")
+    _legend(axes)
+
+
+def _wbic_lambda(axes: Axes, data: xr.Dataset) -> None:
+    for name, words, shade in (
+        ("learning_coefficient_one", "one temperature and the truth", BLUE),
+        ("learning_coefficient_two", "two temperatures", ORANGE),
+    ):
+        axes.plot(data["n"], data[name], color=shade, marker=".", label=words)
+    _exact(axes, data)
+    axes.set_xscale("log")
+    _label(axes, "λ from posteriors at beta near 1/log n", "n (samples)", "λ estimate")
+    _legend(axes)
+
+
+def _waic_means(axes: Axes, data: xr.Dataset) -> None:
+    names = [str(q).replace("_", " ") for q in data["quantity"].values]
+    places = np.arange(len(names))
+    axes.errorbar(
+        data["mean"], places, xerr=1.96 * data["standard_error"], color=BLUE, marker="o", linestyle="none", capsize=3,
+        label="mean over data sets, 95%",
+    )  # fmt: skip
+    axes.plot(
+        data["theory"], places, color=INK, marker="D", linestyle="none", fillstyle="none", label="theory, with λ and ν"
+    )
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    _label(axes, "In sample and out, n times the excess", "nats", "")
+    _legend(axes)
+
+
+def _waic_scatter(axes: Axes, data: xr.Dataset) -> None:
+    n = float(data["n"])
+    axes.scatter(n * data["waic"], n * data["generalisation"], color=BLUE, s=6, label="one data set")
+    axes.scatter(
+        [n * float(data["waic"].mean())],
+        [n * float(data["generalisation"].mean())],
+        color=ORANGE,
+        marker="s",
+        label="their mean",
+    )
+    _label(axes, "WAIC predicts the mean, not each data set", "n (WAIC - S_n) in nats", "n (G_n - S) in nats")
+    _legend(axes)
+
+
+def _laplace(k: int) -> Panel:
+    def draw(axes: Axes, data: xr.Dataset) -> None:
+        if k >= data.sizes["parameter"]:
+            axes.set_axis_off()
+            return
+        row = data.isel(parameter=k)
+        axes.stairs(row["posterior_density"], row["edge"], fill=True, color="#d0d0d0", label="posterior")
+        if np.isfinite(row["laplace_density"]).all():
+            axes.stairs(row["laplace_density"], row["edge"], color=BLUE, label="Laplace's Gaussian")
+        else:
+            axes.plot([], [], " ", label="Laplace: none (singular Hessian)")
+        axes.axvline(float(row["minimiser"]), color=INK, linestyle="--", linewidth=1, label="minimiser of L_n")
+        _label(axes, "Posterior and Laplace's Gaussian", printable(str(data["parameter"].values[k])), "density")
+        _legend(axes)
+
+    return draw
+
+
+def _curvatures(axes: Axes, data: xr.Dataset) -> None:
+    for j, sheet in enumerate(data["sheet"].values):
+        row = data.sel(sheet=sheet)
+        x = _places(row)
+        for e in range(row.sizes["eigenvalue"]):
+            name = printable(str(sheet)) if e == 0 else None
+            curvature = row["hessian_eigenvalue"].isel(eigenvalue=e)
+            axes.plot(x, curvature, color=colour(j), marker="o" if e else ".", markersize=3, label=name)
+            if "fisher_eigenvalue" in row:
+                axes.plot(
+                    x,
+                    row["fisher_eigenvalue"].isel(eigenvalue=e),
+                    color=INK,
+                    marker="x",
+                    markersize=3,
+                    linestyle="none",
+                )
+    _label(
+        axes, "Hessian (lines) and Fisher (crosses) on W0", "position along the stratum", "eigenvalue (nats per sample)"
+    )
+    _legend(axes)
+
+
+def _local_coefficients(axes: Axes, data: xr.Dataset) -> None:
+    for j, sheet in enumerate(data["sheet"].values):
+        row, name = data.sel(sheet=sheet), printable(str(sheet))
+        axes.plot(_places(row), row["llc"], color=colour(j), marker=".", label=f"{name}: LLC")
+        axes.plot(_places(row), row["llc_quadratic"], color=colour(j), marker="x", markersize=4, linestyle="none")
+        value = float(row["learning_coefficient"].max())
+        if math.isfinite(value):
+            axes.axhline(value, color=colour(j), linestyle="--", linewidth=1)
+    axes.plot([], [], color=INK, marker="x", linestyle="none", label="what the curvatures alone predict")
+    axes.plot([], [], color=INK, linestyle="--", label="λ of the stratum")
+    _label(axes, "Curvature does not see what is flat to second order", "position along the stratum", "local λ")
+    _legend(axes)
+
+
+def _places(row: xr.Dataset) -> Array:
+    """Return the position along a stratum, or the points' numbers where it has none."""
+    along = row["along"].to_numpy() if "along" in row else np.full(row.sizes["point"], np.nan)
+    return along if np.isfinite(along).any() else np.arange(row.sizes["point"], dtype=np.float64)
+
+
+PANELS: dict[str, Sequence[Panel]] = {
+    "volume": (_log_volume, _volume_slope),
+    "free_energy": (_free_energy, _free_energy_slope),
+    "zeta": (_zeta, _zeta_continued),
+    "llc": (_llc,),
+    "wbic": (_wbic, _wbic_lambda),
+    "waic": (_waic_means, _waic_scatter),
+    "laplace": (_laplace(0), _laplace(1)),
+    "flatness": (_curvatures, _local_coefficients),
+}
+"""How each measurement is drawn."""
