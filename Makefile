@@ -20,6 +20,7 @@ bench: .venv/installed
 
 # Runs every scenario and writes results/README.md and the pictures it shows.
 SCENARIOS = crossing uneven_crossing line sharp_and_flat parabola
+MEASURED = cusp free_energy laplace flatness llc waic
 
 gallery: .venv/installed
 	mkdir -p results/gallery
@@ -28,10 +29,18 @@ gallery: .venv/installed
 	  cp results/$$s/animation.gif results/gallery/$$s.gif && \
 	  cp results/$$s/figure.png results/gallery/$$s.png || exit 1; \
 	done
+	for s in $(MEASURED); do \
+	  $(BIN)/sandbox run $$s --force > /dev/null && \
+	  cp results/$$s/measurements.png results/gallery/$$s.png || exit 1; \
+	done
 	{ printf '# Answers\n\nWritten by `make gallery`: what each shipped scenario answers, at its shipped size and seed.\n'; \
 	  for s in $(SCENARIOS); do \
 	    printf '\n'; sed 's/^# /## /' results/$$s/answer.md; \
 	    printf '![%s: particles over time](gallery/%s.gif)\n\n[The figure in full](gallery/%s.png)\n' $$s $$s $$s; \
+	  done; \
+	  for s in $(MEASURED); do \
+	    printf '\n'; sed 's/^# /## /' results/$$s/answer.md; \
+	    printf '![%s](gallery/%s.png)\n' $$s $$s; \
 	  done; } > results/README.md
 
 clean:

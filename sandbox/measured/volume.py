@@ -62,10 +62,12 @@ def volume(
 
     Dataset: `log_volume` (level) with `log_volume_error`, of each replica `replica_log_volume` (level, replica), the
     best fit `fitted_log_volume` (level), nan before its start; by bins `slope` (bin), the local -dlog V / dlog 1/e,
-    with `slope_error`, `fitted_slope`, and `residual`, in units of its error. Attributes: `estimate`, `low`, `high`
-    (95%), `standard_error`, made of `statistical_error` (jackknife over replicas) and `model_error` (disagreement of
-    the fits), `multiplicity`, `multiplicity_probability`, `stopped`. `ancestors` (replica) are the first particles that
-    the last ones descend from: few, where moves do not mix along W0.
+    with `slope_error`, `fitted_slope`, and `residual`, in units of its error; for each m not ruled out, by `choice`,
+    `choice_estimate`, `choice_error`, `choice_probability`; `ancestors` (replica), the first particles that the last
+    ones descend from: few, where moves do not mix along W0. Attributes: `estimate`, the mean of all fits; `low` and
+    `high`, the hull of the 95% intervals for the m not ruled out; `standard_error`, made of `statistical_error`
+    (jackknife over replicas) and `model_error` (disagreement of the fits); `multiplicity`, `multiplicity_probability`;
+    `stopped`, and `level_reached`, 0 where rounding ended the descent.
 
     Raises InputError for unusable settings, where K is not a number, or is 0 on a set of positive mass; RunError where
     the descent ends before there is anything to fit.

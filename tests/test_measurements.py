@@ -1,0 +1,130 @@
+"""Measurements in scenarios: asked for in YAML, kept in the record, said in the answer, drawn with the exact value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from small_runs import ARMS, WELLS, small
+
+from sandbox.errors import InputError
+from sandbox.measured.measurements import MEASUREMENTS
+from sandbox.measurement_figures import PANELS, measurement_figure, save_measurements
+from sandbox.pipeline import record, run
+from sandbox.scenario import Scenario
+from sandbox.verdict import answer, markdown
+
+WITHOUT_PARTICLES = ("""populations:
+  sgd: {rule: sgd, learning_rate: 0.05, gradient: {minibatch: 8, draw: with_replacement}}
+  langevin: {rule: langevin, step_size: 1e-3}
+particles: 300
+steps: 200
+record: {frames: 6, bins: 4}
+""", "")  # fmt: skip
+
+LIGHT = """seed: 3
+measurements:
+  volume: {particles: 1024, decades: 20}
+  llc: {chains: {particles: 128, burn_in: 500, draws: 10, thinning: 20}}
+  wbic: {samples: [100, 1000]}
+  waic: {samples: 30, data_sets: 3}
+  laplace: {bins: 20}
+  flatness: {points: 4}
+"""
+
+
+def asked() -> Scenario:
+    return small(ARMS, WITHOUT_PARTICLES, ("seed: 3\n", LIGHT))
+
+
+@pytest.fixture(scope="module")
+def tree() -> xr.DataTree:
+    return record(asked())
+
+
+def test_every_measurement_has_its_panels() -> None:
+    assert set(PANELS) == set(MEASUREMENTS)
+    assert all(MEASUREMENTS[name].name == name for name in MEASUREMENTS)
+
+
+def test_the_record_holds_what_was_asked_for_and_no_particles(tree: xr.DataTree) -> None:
+    assert set(tree["measurements"].children) == {"volume", "llc", "wbic", "waic", "laplace", "flatness"}
+    assert "populations" not in tree.children
+    assert "comparison" not in tree.children
+
+
+def test_what_is_measured_is_near_what_is_exact(tree: xr.DataTree) -> None:
+    """K = w1^2 w2^4 / 2: λ = 1/4. The volume's interval is a 95% one, here taken twice as wide."""
+    volume = tree["measurements/volume"].attrs
+    assert volume["exact"] == 0.25
+    assert volume["exact_multiplicity"] == 1
+    width = volume["high"] - volume["low"]
+    assert volume["low"] - width < 0.25 < volume["high"] + width
+    flatness = tree["measurements/flatness"].to_dataset()
+    assert list(flatness.sheet.values) == ["crossing", "flat_arm", "sharp_arm"]
+    assert np.nanmax(flatness["rank"].sel(sheet="flat_arm")) == 0
+    assert np.nanmin(flatness["rank"].sel(sheet="sharp_arm")) == 1
+    assert float(flatness["fisher_difference"].max()) < 1e-12
+    assert float(tree["measurements/laplace"]["log_evidence_laplace"]) == np.inf
+
+
+def test_the_answer_says_each_in_a_sentence(tree: xr.DataTree) -> None:
+    found = answer(tree)
+    page = markdown(found)
+    for name, measured in found["measurements"].items():
+        assert f"- **{name}**: {measured['summary']}." in page
+    assert found["populations"] == {}
+
+
+def test_every_panel_has_a_title_labels_and_something_in_it(tree: xr.DataTree) -> None:
+    drawn = measurement_figure(tree)
+    axes = [a for a in drawn.axes if a.axison]
+    assert len(axes) == 2 + 1 + 2 + 2 + 2 + 2
+    for panel in axes:
+        assert panel.get_title()
+        assert panel.get_xlabel()
+        assert panel.lines or panel.collections or panel.patches
+
+
+def test_a_run_writes_the_picture_instead_of_figure_and_animation(tmp_path: Path) -> None:
+    scenario = small(ARMS, WITHOUT_PARTICLES, ("seed: 3\n", "measurements:\n  laplace:\nseed: 3\n"))
+    tree = run(scenario, out=tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "run.zarr",
+        "answer.json",
+        "answer.md",
+        "measurements.png",
+    }
+    save_measurements(tree, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out" / "measurements.png").read_bytes()
+
+
+def test_particles_and_measurements_go_together() -> None:
+    tree = record(small(ARMS, ("seed: 3\n", "measurements: {laplace: {}}\nseed: 3\n")))
+    assert set(tree.children) == {"populations", "posterior", "comparison", "measurements"}
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "message"),
+    [
+        (
+            ARMS,
+            ("seed: 3\n", "measurements: {volumes: {}}\n"),
+            r"unknown key 'volumes' \(did you mean 'volume'",
+        ),
+        (
+            ARMS,
+            ("seed: 3\n", "measurements: {volume: {particles: 3}}\n"),
+            "found the number 3; allowed: a number of at l",
+        ),
+        (ARMS, ("seed: 3\n", "measurements: {llc: {at: {w3: 1}}}\n"), "unknown parameter 'w3'; known: w1, w2"),
+        (WELLS, ("seed: 1\n", "measurements: {waic: {}}\n"), "WAIC needs a regression model; here is a bare potential"),
+        (WELLS, ("seed: 1\n", "measurements: {llc: {}}\n"), "give nbeta"),
+        (ARMS, WITHOUT_PARTICLES, "nothing is asked: allowed are populations, measurements, or both"),
+    ],
+)
+def test_wrong_requests_are_refused(text: str, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small(text, change)
