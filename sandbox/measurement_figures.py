@@ -35,13 +35,16 @@ def measurement_figure(tree: xr.DataTree) -> Figure:
     columns = 2 if len(panels) in (2, 4) else min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with style():
-        result = Figure(figsize=(max(4.2 * columns, 6.0), 3.5 * rows + 0.5 + 0.22 * len(found)))
+        width = max(4.2 * columns, 6.0)
+        result = Figure(figsize=(width, 3.5 * rows + 0.5 + 0.3 * len(found)))
         FigureCanvasAgg(result)
         result.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
         for k, (panel, data) in enumerate(panels):
             panel(result.add_subplot(rows, columns, k + 1), data)
-        result.suptitle(wrapped(printable(tree.attrs["question"]), 45 * columns, 2), fontsize=10)
-        said = "\n".join(wrapped(f"{name}: {data.attrs['summary']}", 48 * columns, 2) for name, data in found.items())
+        result.suptitle(wrapped(printable(tree.attrs["question"]), int(10.5 * width), 2), fontsize=10)
+        said = "\n".join(
+            wrapped(f"{name}: {data.attrs['summary']}", int(12 * width), 3) for name, data in found.items()
+        )
         result.supxlabel(said, fontsize=8, x=0.01, ha="left")
     return result
 
@@ -69,7 +72,7 @@ def _fit(data: xr.Dataset) -> str:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, loc="best")
+    axes.legend(loc="best", framealpha=0.85, edgecolor="none")
 
 
 def _log_volume(axes: Axes, data: xr.Dataset) -> None:

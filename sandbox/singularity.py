@@ -24,9 +24,13 @@ from sandbox.expression.functions import Absolute
 Array = npt.NDArray[np.float64]
 Number = str | int | float | Fraction
 
+MEASURED_FROM = 1e-8
+"""Nothing is measured where floats lose K above this: too few decades would be left."""
 MEASURED_WITHIN = 0.1
 """Half the side of the box around a point in which the volume is measured."""
 
+_LOST = 0.01
+"""The relative error of K above which it counts as lost."""
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 
 
@@ -201,9 +205,28 @@ def _measure(
     """Add the estimate from the volume of {K < e} in a small box around the point."""
     evaluate = numpy_function(symbols, [loss])
     prior = Powers(np.array([float(c) for c in point]), np.array([float(h) for h in exponents]))
+    level = _resolved(loss, symbols, prior.centre)
+    if level > MEASURED_FROM:
+        reason = f"floats do not resolve K below {level:.1g}"
+        return replace(found, explanation=f"{found.explanation}; it could not be measured either: {reason}")
+    decades = min(60.0, -float(np.log10(max(level, 1e-60))))
     try:
-        scaling = measured.volume(lambda points: evaluate(*points.T)[0], prior, seed=0)
+        scaling = measured.volume(lambda points: evaluate(*points.T)[0], prior, seed=0, decades=decades)
     except (InputError, RunError) as error:
         return replace(found, explanation=f"{found.explanation}; it could not be measured either: {error}")
     value, low, high = (float(scaling.attrs[name]) for name in ("estimate", "low", "high"))
     return replace(found, estimate=(value, low, high))
+
+
+def _resolved(loss: Any, symbols: Sequence[Any], centre: Array) -> float:
+    """Return the K below which floats lose it to cancellation near the centre, as in exp(x) - 1; 0 where never."""
+    evaluate = numpy_function(symbols, [loss])
+    rng = np.random.default_rng(0)
+    lost = 0.0
+    for scale in 10.0 ** -np.arange(1, 31):
+        points = centre + scale * rng.uniform(-1, 1, (4, len(centre)))
+        for point, found in zip(points, evaluate(*points.T)[0], strict=True):
+            exact = loss.evalf(60, subs={w: sympy.Float(float(x), 60) for w, x in zip(symbols, point, strict=True)})
+            if abs(float(exact) - found) > _LOST * abs(float(exact)):
+                lost = max(lost, abs(float(exact)))
+    return lost / _LOST

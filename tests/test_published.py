@@ -13,7 +13,6 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import pytest
-from laws import prior_of
 from published import REDUCED_RANK, ROWS, Row
 from scipy import stats
 
@@ -104,14 +103,11 @@ def test_volumes_agree_with_every_exact_value_in_two_and_three_parameters() -> N
     assert not far
 
 
-def test_free_energies_agree_with_every_exact_value_in_two_parameters() -> None:
-    """Within 2%, m unknown. Quadrature errs alike each time: intervals have no rate here, but nearly all must hold."""
-    rows = [row for row in LOSSES if small(row) == 2]
-    found = [(row, free_energy(energy_of(row), prior_at(row)).attrs) for row in rows]
-    assert not [(str(row), a["estimate"]) for row, a in found if abs(a["estimate"] / row.value - 1) > 0.02]
-    slack = 1e-6
-    missed = [str(row) for row, a in found if not a["low"] - slack <= row.value <= a["high"] + slack]
-    assert len(missed) <= stats.binom.ppf(0.99, len(rows), 0.05), missed
+@pytest.mark.parametrize("row", [row for row in LOSSES if small(row) == 2], ids=str)
+def test_free_energies_agree_with_every_exact_value_in_two_parameters(row: Row) -> None:
+    """Within 2%, m unknown; quadrature has no chance in it."""
+    found = free_energy(energy_of(row), prior_at(row)).attrs
+    assert abs(found["estimate"] / row.value - 1) < 0.02
 
 
 def test_a_wrong_table_is_noticed() -> None:
@@ -120,4 +116,3 @@ def test_a_wrong_table_is_noticed() -> None:
     assert exact(row)[0] != Fraction(3, 4)
     descent = sunk(row)
     assert abs(record(descent, measure(descent, [1])).attrs["estimate"] / 0.75 - 1) > 0.02
-    assert prior_of(x="uniform(-1, 1)").names == ("x",)

@@ -17,7 +17,19 @@ from sandbox.scenario.document import read
 from sandbox.scenario.messages import allowed_keys
 
 FOLDER = Path(__file__).parent.parent / "scenarios"
-SHIPPED = ["crossing", "line", "parabola", "sharp_and_flat", "uneven_crossing"]
+SHIPPED = [
+    "crossing",
+    "cusp",
+    "flatness",
+    "free_energy",
+    "laplace",
+    "line",
+    "llc",
+    "parabola",
+    "sharp_and_flat",
+    "uneven_crossing",
+    "waic",
+]
 
 
 def test_a_scenario_holds_what_its_text_says():
