@@ -67,6 +67,12 @@ def _exact(axes: Axes, data: xr.Dataset, *, name: str = "exact λ") -> None:
         axes.axhline(value, color=INK, linestyle="--", linewidth=1, label=f"{name} = {value:.4g}")
 
 
+def _make_room(axes: Axes) -> None:
+    """Leave the upper third to the legend."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + (high - low) / 2)
+
+
 def _fit(data: xr.Dataset) -> str:
     return f"fit: λ = {data.attrs['estimate']:.4f}"
 
@@ -240,6 +246,7 @@ def _laplace(k: int) -> Panel:
         else:
             axes.plot([], [], " ", label="Laplace: none (singular Hessian)")
         axes.axvline(float(row["minimiser"]), color=INK, linestyle="--", linewidth=1, label="minimiser of L_n")
+        _make_room(axes)
         _label(axes, "Posterior and Laplace's Gaussian", printable(str(data["parameter"].values[k])), "density")
         _legend(axes)
 
@@ -279,7 +286,21 @@ def _local_coefficients(axes: Axes, data: xr.Dataset) -> None:
             axes.axhline(value, color=colour(j), linestyle="--", linewidth=1)
     axes.plot([], [], color=INK, marker="x", linestyle="none", label="what the curvatures alone predict")
     axes.plot([], [], color=INK, linestyle="--", label="λ of the stratum")
+    _make_room(axes)
     _label(axes, "Curvature does not see what is flat to second order", "position along the stratum", "local λ")
+    _legend(axes)
+
+
+def _trace_against_lambda(axes: Axes, data: xr.Dataset) -> None:
+    for j, sheet in enumerate(data["sheet"].values):
+        row = data.sel(sheet=sheet)
+        axes.scatter(row["trace"], row["llc"], color=colour(j), s=12, label=printable(str(sheet)))
+    singular = int(np.isneginf(data["log_determinant"]).sum())
+    points = int(np.isfinite(data["trace"]).sum())
+    axes.plot([], [], " ", label=f"determinant 0, basin volume infinite: {singular} of {points} points")
+    axes.set_xscale("symlog", linthresh=1e-6)
+    _make_room(axes)
+    _label(axes, "Flatness by trace, determinant and volume", "trace of the Hessian (nats per sample)", "local λ")
     _legend(axes)
 
 
@@ -297,6 +318,6 @@ PANELS: dict[str, Sequence[Panel]] = {
     "wbic": (_wbic, _wbic_lambda),
     "waic": (_waic_means, _waic_scatter),
     "laplace": (_laplace(0), _laplace(1)),
-    "flatness": (_curvatures, _local_coefficients),
+    "flatness": (_curvatures, _local_coefficients, _trace_against_lambda),
 }
 """How each measurement is drawn."""

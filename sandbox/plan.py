@@ -8,11 +8,12 @@ from importlib.metadata import version
 
 import numpy as np
 
-from sandbox import draws, exact, jit, stability
+from sandbox import draws, exact, jit, measured, stability
 from sandbox.compare import coefficients
 from sandbox.coverage import POINTS, coverage
 from sandbox.scenario import Population, Scenario, frame_steps
 from sandbox.simulate import population_kernel, processors, start
+from sandbox.singularity import Powers
 from sandbox.zero_set import DIVERGED
 
 _PROBE_PARTICLES = 4096
@@ -52,7 +53,24 @@ def _stratum(scenario: Scenario, k: int, used: exact.LearningCoefficient | None)
     if theory.deepest_point is not None:
         here = exact.spelled(scenario.population_loss.symbols, theory.deepest_point)
         lines.append(f"    {'':16s} most singular, {here}: {_coefficient(theory.deepest)}")
+    if theory.generic is None and used is not None and used.value is not None:
+        lines += _against_volume(scenario, k, float(used.value))
     return lines
+
+
+def _against_volume(scenario: Scenario, k: int, stated: float) -> list[str]:
+    """Hold a λ that is stated, and that no theorem gives, against the volume around a point of the stratum."""
+    points = exact.generic_points(scenario.prior, scenario.zero_set, k)
+    if not len(points):
+        return []
+    around = Powers(points[0], np.zeros(len(points[0])), scenario.zero_set.tube)
+    found = measured.volume(scenario.population_loss.excess, around, seed=scenario.seed).attrs
+    value, low, high = (float(found[name]) for name in ("estimate", "low", "high"))
+    at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(scenario.prior.names, points[0], strict=True))
+    said = f"by volume around {at}: λ = {value:.3f}, 95% interval [{low:.3f}, {high:.3f}]"
+    # Twice the interval: of many strata that are right, few may be called wrong.
+    off = abs(stated - value) > 2 * max(high - value, value - low)
+    return [f"    {'':16s} {said}"] + [f"    warning: λ = {stated:g} is stated, which that does not hold"] * off
 
 
 def _coefficient(found: exact.LearningCoefficient | None) -> str:

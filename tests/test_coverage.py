@@ -47,3 +47,28 @@ def test_check_prints_dimension_and_the_most_singular_point(tmp_path: Path, monk
     assert "most singular, w1 = 0, w2 = 0: λ = 1/4, m = 1" in said.stdout
     assert f"{POINTS} of {POINTS} random points descended onto W0, 0 of them outside all strata" in said.stdout
     assert "warning: the strata miss a part of W0, for example near w1 = " in sandbox("check", "one.yaml").stdout
+
+
+KINK = """\
+question: What is the learning coefficient of a kink?
+parameters:
+  w1: uniform(-1, 1)
+  w2: uniform(-1, 1)
+loss: {potential: abs(w1)**3 + w2**2}
+nbeta: 100
+strata:
+  kink: {zero: [w1, w2], learning_coefficient: 5/6, multiplicity: 1}
+measurements: {laplace: {}}
+"""
+
+
+def test_check_holds_a_stated_coefficient_against_the_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1/3 + 1/2 where the weights add up; no theorem of ours covers a kink."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "right.yaml").write_text(KINK)
+    (tmp_path / "wrong.yaml").write_text(KINK.replace("5/6", "3/4"))
+    said = sandbox("check", "right.yaml")
+    assert said.exit_code == 0, said.stderr
+    assert "by volume around w1 = 0, w2 = 0: λ = 0.8" in said.stdout
+    assert "warning" not in said.stdout
+    assert "warning: λ = 0.75 is stated, which that does not hold" in sandbox("check", "wrong.yaml").stdout

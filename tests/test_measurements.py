@@ -81,7 +81,7 @@ def test_the_answer_says_each_in_a_sentence(tree: xr.DataTree) -> None:
 def test_every_panel_has_a_title_labels_and_something_in_it(tree: xr.DataTree) -> None:
     drawn = measurement_figure(tree)
     axes = [a for a in drawn.axes if a.axison]
-    assert len(axes) == 2 + 1 + 2 + 2 + 2 + 2
+    assert len(axes) == 2 + 1 + 2 + 2 + 2 + 3
     for panel in axes:
         assert panel.get_title()
         assert panel.get_xlabel()

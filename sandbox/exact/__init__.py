@@ -3,7 +3,7 @@
 from sandbox.exact.coefficient import LearningCoefficient
 from sandbox.exact.local import NotAnalyticError, at, over_box, spelled
 from sandbox.exact.normal_crossing import at_point
-from sandbox.exact.strata import StratumTheory, of_stratum, theory_of, whole
+from sandbox.exact.strata import StratumTheory, generic_points, of_stratum, theory_of, whole
 
 __all__ = [
     "LearningCoefficient",
@@ -11,6 +11,7 @@ __all__ = [
     "StratumTheory",
     "at",
     "at_point",
+    "generic_points",
     "of_stratum",
     "over_box",
     "spelled",

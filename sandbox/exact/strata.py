@@ -50,7 +50,7 @@ class StratumTheory:
 def theory_of(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> StratumTheory:
     """Return dimension and coefficients of stratum k; `loss` is the population's or a potential."""
     generic = of_stratum(loss, prior, zero_set, k)
-    sizes = [codimension(zero_set, k, point) for point in _own_points(prior, zero_set, k)]
+    sizes = [codimension(zero_set, k, point) for point in generic_points(prior, zero_set, k)]
     known = {size for size in sizes if size is not None}
     dimension = len(prior.names) - known.pop() if len(known) == 1 and None not in sizes else None
     found = [(point, at_rational(loss, point)) for point in special_points(prior, zero_set, k)]
@@ -63,7 +63,7 @@ def theory_of(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> StratumThe
 
 def of_stratum(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> LearningCoefficient | None:
     """Return λ and m at a generic point of stratum k; None where no theorem applies or the points tried differ."""
-    points = _own_points(prior, zero_set, k)
+    points = generic_points(prior, zero_set, k)
     found: list[LearningCoefficient | None] = [at_point(loss, p, codimension(zero_set, k, p)) for p in points]
     if not found or None in found:
         rational = [p for point in points if (p := rational_point(zero_set.strata[k], zero_set.parameters, point))]
@@ -152,7 +152,7 @@ def _solve(equations: list[Any], symbols: Sequence[Any], rounded: Sequence[Any],
     return [values.get(w, c) for w, c in zip(symbols, rounded, strict=True)]
 
 
-def _own_points(prior: Prior, zero_set: ZeroSet, k: int) -> Array:
+def generic_points(prior: Prior, zero_set: ZeroSet, k: int) -> Array:
     """Return a few points of stratum k that belong to no stratum before it, shape (M, D)."""
     points = zero_set.sample(prior, k, 64)
     own = np.array([zero_set.labels(points[i : i + 1], _NEAR)[0] == k for i in range(len(points))], dtype=bool)
