@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from sandbox import exact, measured
+from sandbox import exact
 from sandbox.errors import InputError, RunError, nearest
 from sandbox.exact import LearningCoefficient, NotAnalyticError
 from sandbox.expression import RESERVED, check_name, numpy_function, parse, symbol
@@ -205,13 +205,16 @@ def _measure(
     """Add the estimate from the volume of {K < e} in a small box around the point."""
     evaluate = numpy_function(symbols, [loss])
     prior = Powers(np.array([float(c) for c in point]), np.array([float(h) for h in exponents]))
+    # Only here: the exact path should not wait for it.
+    from sandbox.measured import volume
+
     level = _resolved(loss, symbols, prior.centre)
     if level > MEASURED_FROM:
         reason = f"floats do not resolve K below {level:.1g}"
         return replace(found, explanation=f"{found.explanation}; it could not be measured either: {reason}")
     decades = min(60.0, -float(np.log10(max(level, 1e-60))))
     try:
-        scaling = measured.volume(lambda points: evaluate(*points.T)[0], prior, seed=0, decades=decades)
+        scaling = volume(lambda points: evaluate(*points.T)[0], prior, seed=0, decades=decades)
     except (InputError, RunError) as error:
         return replace(found, explanation=f"{found.explanation}; it could not be measured either: {error}")
     value, low, high = (float(scaling.attrs[name]) for name in ("estimate", "low", "high"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import sympy
 
 from sandbox.errors import InputError
@@ -15,6 +16,9 @@ from sandbox.exact.coefficient import LearningCoefficient
 from sandbox.expression.functions import Absolute, Maximum, Minimum, Relu, Sign, Step
 
 _KINKED = (Absolute, Maximum, Minimum, Relu, Sign, Step)
+_PROBES = 64
+_SCALES = (10, 20, 30, 40, 60)
+"""Binary digits before those of a coordinate at which the sign of K is looked at."""
 TAYLOR_DEGREE = 12
 """To what degree an expression that is no polynomial is expanded."""
 
@@ -199,10 +203,17 @@ def _without_kinks(expression: Any, symbols: Sequence[Any], point: Sequence[Any]
 
 
 def _check_sign(moved: Any, symbols: Sequence[Any], point: Sequence[Fraction]) -> None:
-    """Raise InputError where K is negative at one of some exact points near the origin."""
-    for k in range(64):
-        scale = sympy.Rational(1, 4 ** (1 + k % 5))
-        near = {w: scale * sympy.Rational((7919 * (k + 1) * (j + 3)) % 199 - 99, 99) for j, w in enumerate(symbols)}
+    """Raise InputError where K is negative at one of some exact points very near the origin.
+
+    Each coordinate has a scale of its own, so that a thin region such as that of x^2 < y^3 is met too.
+    """
+    for k in range(_PROBES):
+        rng = np.random.default_rng(k)
+        scales, parts = rng.choice(_SCALES, len(symbols)), rng.integers(-99, 100, len(symbols))
+        near = {
+            w: sympy.Rational(int(part), 99 * 2 ** int(scale))
+            for w, part, scale in zip(symbols, parts, scales, strict=True)
+        }
         value = moved.xreplace(near)
         there = ", ".join(f"{w} = {float(near[w] + c):.4g}" for w, c in zip(symbols, point, strict=True))
         if value.is_real is False or not value.is_finite:
