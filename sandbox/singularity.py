@@ -63,7 +63,7 @@ def rlct(
     try:
         found = exact.at(loss, symbols, point, exponents)
     except NotAnalyticError as error:
-        found = LearningCoefficient(None, None, "none: not analytic", str(error))
+        found = LearningCoefficient(None, None, "none", str(error))
     if found.value is not None:
         return found
     return _measure(found, loss, symbols, point, exponents)

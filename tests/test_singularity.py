@@ -22,6 +22,7 @@ from sandbox import InputError, rlct
         ("x**2 / (1 + y**2)", "1/2", 1),
         ("tanh(x + y)**2 + (y - x)**4", "3/4", 1),
         ("sin(x)**6 * exp(y)", "1/6", 1),
+        ("pi * x**2 * y**4", "1/4", 1),
     ],
 )
 def test_analytic_factors_are_replaced_by_what_they_are_comparable_to(
@@ -75,6 +76,15 @@ def test_what_is_not_analytic_is_measured_instead_and_said_so(expression: str, e
     value, low, high = found.estimate
     assert abs(value - exponent) < 1.5 * (high - low) / 2
     assert high - low < 0.1 * exponent
+
+
+def test_irrational_coefficients_are_not_rounded() -> None:
+    """(x - sqrt(2) y)^2 (x^2 + y^2): λ = 1/2 by the line and by the blown-up origin (ν = 2, N = 4), seen by volume."""
+    found = rlct("(x - sqrt(2) * y)**2 * (x**2 + y**2)")
+    assert found.value is None
+    assert "no rational numbers" in found.explanation
+    assert found.estimate is not None
+    assert abs(found.estimate[0] - 0.5) < 0.03
 
 
 def test_what_is_not_proved_is_not_claimed() -> None:

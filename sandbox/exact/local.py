@@ -39,11 +39,11 @@ def at(
     smooth = _without_kinks(expression, symbols, exact)
     powers = tuple(exponents or (Fraction(0),) * len(symbols))
     moved = smooth.xreplace({w: w + c for w, c in zip(symbols, exact, strict=True)})
-    level = sympy.nsimplify(moved.xreplace(dict.fromkeys(symbols, sympy.Integer(0))))
+    level = sympy.simplify(moved.xreplace(dict.fromkeys(symbols, sympy.Integer(0))))
     if level.is_zero is False or (level.is_zero is None and abs(level.evalf(30)) > 1e-20):
         raise InputError(f"K = {float(level):.6g} at {spelled(symbols, point)}: λ belongs to a zero of K")
     _check_sign(moved, symbols, point)
-    if moved.is_polynomial(*symbols):
+    if _is_rational_polynomial(moved, symbols):
         return _of_polynomial(moved, symbols, powers)
     return _of_analytic(moved, symbols, powers)
 
@@ -55,8 +55,9 @@ def over_box(
 
     For polynomials in one or two parameters. Raises InputError for others, and where K has no zero in the box.
     """
-    if not expression.is_polynomial(*symbols) or len(symbols) > 2:
-        raise InputError("over a box λ is derived for polynomials in one or two parameters; ask for it at points")
+    if not _is_rational_polynomial(expression, symbols) or len(symbols) > 2:
+        kind = "polynomials with rational coefficients in one or two parameters"
+        raise InputError(f"over a box λ is derived for {kind}; ask for it at points")
     K = sympy.Poly(expression, *symbols, domain="QQ")
     if len(symbols) == 2:
         return plane.over_box(K, (bounds[0], bounds[1]), (exponents[0], exponents[1]))
@@ -71,6 +72,13 @@ def over_box(
     value, root, order = min(found, key=lambda row: row[0])
     words = f"of {len(found)} zeros in the box, {symbols[0]} = {root} of order {order} has the least λ = {value}"
     return LearningCoefficient(value, 1, "one parameter", words)
+
+
+def _is_rational_polynomial(expression: Any, symbols: Sequence[Any]) -> bool:
+    """Whether it is a polynomial in the symbols whose coefficients can be computed with exactly."""
+    if not expression.is_polynomial(*symbols):
+        return False
+    return all(c.is_Rational for c in sympy.Poly(expression, *symbols).coeffs())
 
 
 def _rational(value: Fraction) -> Any:
@@ -127,7 +135,7 @@ def _equivalent(base: Any, symbols: Sequence[Any]) -> Any | None:
     """Return a polynomial that is `base` times an analytic unit near 0, else None."""
     if base.subs(dict.fromkeys(symbols, 0)).is_zero is False:
         return sympy.Integer(1)
-    if base.is_polynomial(*symbols):
+    if _is_rational_polynomial(base, symbols):
         return base
     # g(u) with g analytic, such as exp(x y) - 1, is u^k times a unit.
     here, u = dict.fromkeys(symbols, sympy.Integer(0)), sympy.Dummy("u", real=True)
@@ -166,6 +174,8 @@ def _of_taylor(moved: Any, symbols: Sequence[Any], powers: tuple[Fraction, ...])
     polynomial = sympy.expand(series.subs(t, 1))
     if polynomial == 0:
         raise NotAnalyticError(f"all derivatives up to order {TAYLOR_DEGREE} vanish: λ is not derived")
+    if not _is_rational_polynomial(polynomial, symbols):
+        raise NotAnalyticError("K has coefficients that are no rational numbers: no exact value is derived")
     found = _of_polynomial(polynomial, symbols, powers)
     value = f"λ = {found.value}, m = {found.multiplicity}" if found.is_exact else "no exact λ"
     explanation = (

@@ -211,11 +211,13 @@ class Flatness(Measurement):
             rows.append(both.assign_coords(sheet=stratum.name))
         found = xr.concat(rows, "sheet", join="outer", combine_attrs="drop_conflicts")
         found = found.assign_coords(sheet=np.array([s.name for s in zero_set.strata], dtype=object))
-        widest = float(found["fisher_difference"].max()) if "fisher_difference" in found else math.nan
-        said = f"Hessian and Fisher information differ by at most {widest:.1e} on W0; ranks " + ", ".join(
+        said = "ranks of the Hessian: " + ", ".join(
             f"{name} {int(np.nanmin(row))} to {int(np.nanmax(row))}"
             for name, row in zip(found.sheet.values, found["rank"].values, strict=True)
         )
+        if "fisher_difference" in found:
+            widest = float(found["fisher_difference"].max())
+            said += f"; Hessian and Fisher information differ by at most {widest:.1e} on W0"
         return found.assign_attrs(summary=said)
 
 
