@@ -88,7 +88,8 @@ def test_moves_without_their_jacobian_are_caught(monkeypatch: pytest.MonkeyPatch
 SEED = 3
 
 
-@pytest.mark.parametrize("known", CASES, ids=lambda c: c.name)
+# A third of the cases: the published table (test_published.py) holds all of its rows against volumes.
+@pytest.mark.parametrize("known", CASES[::3], ids=lambda c: c.name)
 def test_learning_coefficients_of_two_parameters(known: Case) -> None:
     """m given: within 2%, and within 4.1 standard errors (one false alarm in 60 runs of all rows); m not given: within
     twice the interval, and m is right where it is called sure."""
