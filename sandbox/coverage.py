@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sandbox import draws
 from sandbox.descent import descend
 from sandbox.loss import Loss
 from sandbox.prior import Prior
@@ -30,8 +29,7 @@ class Coverage:
 
 def coverage(loss: Loss, prior: Prior, zero_set: ZeroSet, seed: int = 0) -> Coverage:
     """Return where points drawn from the prior land when they descend K; `loss` is the population's or a potential."""
-    uniforms = draws.uniforms(draws.key(seed, "coverage"), draws.STREAM_START, np.arange(POINTS), 0, len(prior.names))
-    start = prior.quantile(uniforms)
+    start = prior.draw(POINTS, seed, "coverage")
     sizes = loss.excess(start)
     start, sizes = start[np.isfinite(sizes)], sizes[np.isfinite(sizes)]
     ends = descend(loss, start, prior.bounds)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import sympy
 from scipy import special, stats
 
+from sandbox import draws
 from sandbox.errors import InputError, nearest
 from sandbox.expression.functions import Absolute, Sign, Step
 
@@ -210,6 +211,11 @@ class Prior:
     def quantile(self, uniforms: Array) -> Array:
         """Map uniforms of shape (N, D) in (0, 1) to draws from the prior."""
         return np.stack([d.quantile(uniforms[:, k]) for k, d in enumerate(self.distributions)], axis=1)
+
+    def draw(self, count: int, seed: int, purpose: str) -> Array:
+        """Return `count` draws, shape (count, D): a pure function of seed and purpose (see `draws.key`)."""
+        key = draws.key(seed, purpose)
+        return self.quantile(draws.uniforms(key, draws.STREAM_START, np.arange(count), 0, len(self.names)))
 
 
 def _read_call(text: str) -> tuple[str, tuple[float, ...]]:

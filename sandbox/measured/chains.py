@@ -94,9 +94,9 @@ def sample(
     """
     settings = settings or ChainSettings()
     key = draws.key(settings.seed, "measured chains")
-    uniforms = draws.uniforms(key, draws.STREAM_START, np.arange(settings.particles), 0, len(prior.names))
-    points = prior.quantile(uniforms) if start is None else np.tile(start, (settings.particles, 1))
-    first = np.concatenate([points[:1], prior.quantile(uniforms[:_TRIED])])
+    drawn = prior.draw(settings.particles, settings.seed, "measured chains")
+    points = drawn if start is None else np.tile(start, (settings.particles, 1))
+    first = np.concatenate([points[:1], drawn[:_TRIED]])
     step_size = settings.step_size or STEP / _largest_curvature(loss, prior, nbeta, first)
     compiled = kernel.build(
         loss, prior, Langevin(rule="langevin", step_size=step_size), gradient or Full(), nbeta=nbeta, reflecting=True

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sandbox import draws
 from sandbox.descent import descend, held
 from sandbox.errors import InputError
 from sandbox.loss import Loss
@@ -34,11 +33,7 @@ def minimise(loss: Loss, prior: Prior, start: Array | None = None) -> Minimum:
 
     Raises InputError where K_n is nowhere finite.
     """
-    if start is None:
-        key = draws.key(0, "minimiser")
-        points = prior.quantile(draws.uniforms(key, draws.STREAM_START, np.arange(_STARTS), 0, len(prior.names)))
-    else:
-        points = np.array(start, dtype=np.float64)[None, :]
+    points = prior.draw(_STARTS, 0, "minimiser") if start is None else np.array(start, dtype=np.float64)[None, :]
     points = points[np.isfinite(loss.excess(points))]
     if not len(points):
         raise InputError("K_n is not finite anywhere the search for its minimum could start")

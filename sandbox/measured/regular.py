@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sandbox import draws
 from sandbox.errors import InputError
 from sandbox.loss import Loss
 from sandbox.measured.labelled import Array, labelled, scalar
@@ -37,10 +36,7 @@ def typical_curvature(loss: Loss, prior: Prior) -> float:
 
     Raises InputError where it is zero or not finite: the loss has no scale then.
     """
-    uniforms = draws.uniforms(
-        draws.key(0, "typical curvature"), draws.STREAM_START, np.arange(_TRIED), 0, len(prior.names)
-    )
-    hessian = loss.hessian(prior.quantile(uniforms))
+    hessian = loss.hessian(prior.draw(_TRIED, 0, "typical curvature"))
     finite = hessian[np.isfinite(hessian).all(axis=(1, 2))]
     typical = float(np.median(np.abs(np.linalg.eigvalsh(finite)).max(axis=1))) if len(finite) else 0.0
     if not typical > 0:
