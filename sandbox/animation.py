@@ -34,8 +34,8 @@ from sandbox.drawing import (
     Moving,
     Piles,
     Shares,
-    draw_contours,
     draw_curve,
+    draw_ground,
     population_handle,
     set_time_axis,
     zero_set_handle,
@@ -138,7 +138,7 @@ class Film:
             return Piles(lower, self.scene, self.shown)
         axes = self.figure.add_subplot(place)
         self.clock = _clock(axes)
-        draw_contours(axes, self.scene)
+        draw_ground(axes, self.scene)
         return Cloud(axes, self.scene, crisp=True)
 
     def _along(self, place: SubplotSpec) -> list[Moving]:

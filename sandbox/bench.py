@@ -1,7 +1,8 @@
 """How fast the kernels are, beside what a good user of NumPy, Numba or JAX would write: one process, medians.
 
 The task: many particles on the crossing K = (w1 w2)^2 / 2 under unadjusted Langevin dynamics in float64, no walls;
-and minibatch SGD on the same model. Every competitor does the same arithmetic with draws of its own.
+minibatch SGD on the same model; and minibatch SGD on a ReLU net of two neurons. Every competitor does the same
+arithmetic with draws of its own.
 """
 
 from __future__ import annotations
@@ -30,45 +31,55 @@ STEPS = 40
 FACTOR = 10
 NBETA, STEP_SIZE, LEARNING_RATE, SAMPLES, BATCH = 1000.0, 1e-4, 0.05, 1000, 8
 
+NET_PARTICLES, NET_BATCH, NET_NOISE = 16_384, 16, 0.3
+
 Timed = Callable[[int], None]
-"""Moves PARTICLES particles through a number of steps."""
+"""Moves a task's particles through a number of steps."""
 
 
 def table(*, peers: bool = False, repeats: int = 7) -> str:
     """Return the timings as text: median ns per particle-step of each competitor, and its ratio to the kernel's."""
     threads = processors()
-    loss, prior = _task()
+    (loss, prior), (net, net_prior) = _task(), _net()
     with ThreadPoolExecutor(threads) as pool:
         langevin = Langevin(rule="langevin", step_size=STEP_SIZE)
         sgd = Sgd(rule="sgd", learning_rate=LEARNING_RATE)
         minibatch = Minibatch(minibatch=BATCH, draw="with_replacement")
-        tasks: dict[str, dict[str, Timed]] = {
-            f"Langevin, full gradient, float64, {PARTICLES:,} particles": {
+        net_minibatch = Minibatch(minibatch=NET_BATCH, draw="with_replacement")
+        tasks: dict[tuple[str, int], dict[str, Timed]] = {
+            ("Langevin, full gradient", PARTICLES): {
                 "sandbox": _sandbox(pool, threads, loss, prior, langevin, Full()),
                 "sandbox, float32": _sandbox(pool, threads, loss, prior, langevin, Full(), "float32"),
                 "NumPy, vectorised": _numpy_langevin(loss),
                 "Numba, prange and np.random": _numba_langevin(loss),
                 **(_jax_langevin(loss) if peers else {}),
             },
-            f"SGD, minibatch {BATCH} of {SAMPLES}, float64, {PARTICLES:,} particles": {
+            (f"SGD, minibatch {BATCH} of {SAMPLES}", PARTICLES): {
                 "sandbox": _sandbox(pool, threads, loss, prior, sgd, minibatch),
                 "NumPy, vectorised": _numpy_sgd(loss),
                 "Numba, prange and np.random": _numba_sgd(loss),
+            },
+            (f"SGD on a ReLU net of two neurons, minibatch {NET_BATCH} of {SAMPLES}", NET_PARTICLES): {
+                "sandbox": _sandbox(pool, threads, net, net_prior, sgd, net_minibatch),
+                "NumPy, vectorised": _numpy_net(net),
+                "Numba, prange and np.random": _numba_net(net),
+                **(_jax_net(net) if peers else {}),
             },
         }
         lines = [
             f"{platform.machine()}, {threads} threads; NumPy {np.__version__}, Numba {numba.__version__}; "
             f"median of {repeats} interleaved rounds"
         ]
-        for title, competitors in tasks.items():
-            lines += ["", title, f"  {'':32s}{'ns/particle-step':>18s}{'times sandbox':>16s}"]
-            medians = _medians(competitors, repeats)
+        for (title, particles), competitors in tasks.items():
+            lines += ["", f"{title}, float64, {particles:,} particles"]
+            lines.append(f"  {'':32s}{'ns/particle-step':>18s}{'times sandbox':>16s}")
+            medians = _medians(competitors, repeats, particles)
             for name, value in medians.items():
                 lines.append(f"  {name:32s}{value:18.2f}{value / medians['sandbox']:16.1f}")
     return "\n".join(lines)
 
 
-def _medians(competitors: dict[str, Timed], repeats: int) -> dict[str, float]:
+def _medians(competitors: dict[str, Timed], repeats: int, particles: int) -> dict[str, float]:
     """Time all competitors in turn, round after round, so that a noisy moment falls on all of them."""
     times: dict[str, list[float]] = {name: [] for name in competitors}
     for advance in competitors.values():
@@ -78,7 +89,7 @@ def _medians(competitors: dict[str, Timed], repeats: int) -> dict[str, float]:
             steps = STEPS * (FACTOR if name.startswith("sandbox") else 1)
             began = time.perf_counter()
             advance(steps)
-            times[name].append((time.perf_counter() - began) / steps / PARTICLES * 1e9)
+            times[name].append((time.perf_counter() - began) / steps / particles * 1e9)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -88,15 +99,30 @@ def _task() -> tuple[Loss, Prior]:
     return regression.sampled(SAMPLES, 0), Prior(("w1", "w2"), (one, one))
 
 
-def _start() -> Any:
-    return np.random.default_rng(0).uniform(-1, 1, (PARTICLES, 2))
+def _net() -> tuple[Loss, Prior]:
+    names = ("a1", "b1", "c1", "a2", "b2", "c2", "d")
+    one = Distribution.parse("uniform(-1, 1)")
+    regression = Regression(
+        names, ("a1*relu(b1*x + c1) + a2*relu(b2*x + c2) + d",), ("relu(x)",), {"x": one}, noise=NET_NOISE
+    )
+    return regression.sampled(SAMPLES, 0), Prior(names, (one,) * len(names))
+
+
+def _net_data(loss: Loss) -> tuple[Any, Any]:
+    x, residual = loss.data.T
+    return x.copy(), np.maximum(x, 0) + residual
+
+
+def _start(particles: int, size: int) -> Any:
+    return np.random.default_rng(0).uniform(-1, 1, (particles, size))
 
 
 def _sandbox(
     pool: ThreadPoolExecutor, threads: int, loss: Loss, prior: Prior, rule: Any, gradient: Any, dtype: str = "float64"
 ) -> Timed:
     built = kernel.build(loss, prior, rule, gradient, nbeta=NBETA, reflecting=False, dtype=dtype)
-    positions = built.pack(_start())
+    particles = PARTICLES if built.dimension == 2 else NET_PARTICLES
+    positions = built.pack(_start(particles, built.dimension))
     key = draws.key(0, "bench")
 
     def advance(steps: int) -> None:
@@ -112,7 +138,7 @@ def _sandbox(
 
 def _numpy_langevin(loss: Loss) -> Timed:
     rng = np.random.default_rng(1)
-    w1, w2 = _start().T.copy()
+    w1, w2 = _start(PARTICLES, 2).T.copy()
     xx, ex = loss.moments
     noise = np.empty((2, PARTICLES))
 
@@ -131,7 +157,7 @@ def _numpy_langevin(loss: Loss) -> Timed:
 
 def _numpy_sgd(loss: Loss) -> Timed:
     rng = np.random.default_rng(1)
-    w1, w2 = _start().T.copy()
+    w1, w2 = _start(PARTICLES, 2).T.copy()
     table = loss.table
 
     def advance(steps: int) -> None:
@@ -145,7 +171,7 @@ def _numpy_sgd(loss: Loss) -> Timed:
 
 
 def _numba_langevin(loss: Loss) -> Timed:
-    points = _start()
+    points = _start(PARTICLES, 2)
     xx, ex = loss.moments
 
     @numba.njit(parallel=True)
@@ -165,7 +191,7 @@ def _numba_langevin(loss: Loss) -> Timed:
 
 
 def _numba_sgd(loss: Loss) -> Timed:
-    points, table = _start(), loss.table
+    points, table = _start(PARTICLES, 2), loss.table
 
     @numba.njit(parallel=True)
     def move(points: Any, steps: int, table: Any) -> None:
@@ -184,12 +210,73 @@ def _numba_sgd(loss: Loss) -> Timed:
     return lambda steps: move(points, steps, table)
 
 
-def _jax_langevin(loss: Loss) -> dict[str, Timed]:
+def _numpy_net(loss: Loss) -> Timed:
+    rng = np.random.default_rng(1)
+    w = _start(NET_PARTICLES, 7).T.copy()
+    inputs, outputs = _net_data(loss)
+
+    def advance(steps: int) -> None:
+        for _ in range(steps):
+            rows = rng.integers(0, SAMPLES, (NET_BATCH, NET_PARTICLES))
+            w[:] -= LEARNING_RATE * np.stack(_net_slope(np, w, inputs[rows], outputs[rows], 0))
+
+    return advance
+
+
+def _net_slope(numpy: Any, w: Any, x: Any, y: Any, axis: int) -> list[Any]:
+    """The net's gradient by hand, for arrays of w's planes and of samples along `axis`; `numpy` is NumPy or JAX's."""
+    a1, b1, c1, a2, b2, c2, d = (numpy.expand_dims(plane, axis) for plane in w)
+    u1, u2 = b1 * x + c1, b2 * x + c2
+    r1, r2 = numpy.maximum(u1, 0), numpy.maximum(u2, 0)
+    misfit = (a1 * r1 + a2 * r2 + d - y) / (NET_NOISE**2 * NET_BATCH)
+    m1, m2 = misfit * (u1 > 0), misfit * (u2 > 0)
+    sums = [part.sum(axis) for part in (misfit * r1, m1 * x, m1, misfit * r2, m2 * x, m2, misfit)]
+    return [sums[0], w[0] * sums[1], w[0] * sums[2], sums[3], w[3] * sums[4], w[3] * sums[5], sums[6]]
+
+
+def _numba_net(loss: Loss) -> Timed:
+    points, (inputs, outputs) = _start(NET_PARTICLES, 7), _net_data(loss)
+
+    @numba.njit(parallel=True)
+    def move(points: Any, steps: int, inputs: Any, outputs: Any) -> None:
+        rate = LEARNING_RATE / (NET_NOISE**2 * NET_BATCH)
+        for i in numba.prange(len(points)):
+            a1, b1, c1, a2, b2, c2, d = points[i]
+            for _ in range(steps):
+                ga1 = gb1 = gc1 = ga2 = gb2 = gc2 = gd = 0.0
+                for _ in range(NET_BATCH):
+                    row = np.random.randint(0, SAMPLES)  # noqa: NPY002
+                    x = inputs[row]
+                    u1, u2 = b1 * x + c1, b2 * x + c2
+                    misfit = a1 * max(u1, 0.0) + a2 * max(u2, 0.0) + d - outputs[row]
+                    gd += misfit
+                    if u1 > 0:
+                        ga1 += misfit * u1
+                        gb1 += misfit * x
+                        gc1 += misfit
+                    if u2 > 0:
+                        ga2 += misfit * u2
+                        gb2 += misfit * x
+                        gc2 += misfit
+                a1, b1, c1 = a1 - rate * ga1, b1 - rate * a1 * gb1, c1 - rate * a1 * gc1
+                a2, b2, c2 = a2 - rate * ga2, b2 - rate * a2 * gb2, c2 - rate * a2 * gc2
+                d -= rate * gd
+            points[i] = (a1, b1, c1, a2, b2, c2, d)
+
+    return lambda steps: move(points, steps, inputs, outputs)
+
+
+def _jax() -> tuple[Any, Any]:
     try:
         import jax
         import jax.numpy as jnp
     except ImportError:
         raise InputError("--peers needs JAX: pip install 'sandbox-slt[peers]'") from None
+    return jax, jnp
+
+
+def _jax_langevin(loss: Loss) -> dict[str, Timed]:
+    jax, jnp = _jax()
     xx, ex = map(float, loss.moments)
 
     def slope(w: Any) -> Any:
@@ -203,16 +290,46 @@ def _jax_langevin(loss: Loss) -> dict[str, Timed]:
 
         return jax.lax.scan(step, points, keys)[0]
 
-    def timed(dtype: Any) -> Timed:
-        with jax.enable_x64(dtype == jnp.float64):
-            points = jnp.asarray(_start(), dtype)
-            compiled = jax.jit(move)
+    start = _start(PARTICLES, 2)
+    return {"JAX, jit + scan + vmap": _jax_timed(move, start, True), "JAX, float32": _jax_timed(move, start, False)}
 
-        def advance(steps: int) -> None:
-            with jax.enable_x64(dtype == jnp.float64):
-                compiled(points, jax.random.split(jax.random.key(1), steps)).block_until_ready()
 
-        advance(STEPS)
-        return advance
+def _jax_timed(move: Any, start: Any, double: bool) -> Timed:
+    jax, jnp = _jax()
+    with jax.enable_x64(double):
+        points = jnp.asarray(start, jnp.float64 if double else jnp.float32)
+        compiled = jax.jit(move)
 
-    return {"JAX, jit + scan + vmap": timed(jnp.float64), "JAX, float32": timed(jnp.float32)}
+    def advance(steps: int) -> None:
+        with jax.enable_x64(double):
+            compiled(points, jax.random.split(jax.random.key(1), steps)).block_until_ready()
+
+    advance(STEPS)
+    return advance
+
+
+def _jax_net(loss: Loss) -> dict[str, Timed]:
+    """JAX's own gradient of a batch's mean loss, and the gradient by hand."""
+    jax, jnp = _jax()
+    inputs, outputs = _net_data(loss)
+
+    def batch_loss(w: Any, x: Any, y: Any) -> Any:
+        f = w[0] * jax.nn.relu(w[1] * x + w[2]) + w[3] * jax.nn.relu(w[4] * x + w[5]) + w[6]
+        return ((f - y) ** 2).mean() / (2 * NET_NOISE**2)
+
+    def move(gradient: Any) -> Any:
+        def step(points: Any, key: Any) -> Any:
+            # Twice as fast as `randint`, which draws two words for each index; the bounds need no check.
+            bits = jax.random.bits(key, (NET_PARTICLES, NET_BATCH), jnp.uint32)
+            rows = (bits.astype(jnp.uint64) * SAMPLES >> 32).astype(jnp.int32)
+            x, y = (jnp.asarray(column).at[rows].get(mode="promise_in_bounds") for column in (inputs, outputs))
+            return points - LEARNING_RATE * gradient(points, x, y), None
+
+        return lambda points, keys: jax.lax.scan(step, points, keys)[0]
+
+    by_hand = move(lambda w, x, y: jnp.stack(_net_slope(jnp, w, x, y, 1)))
+    start = _start(NET_PARTICLES, 7)
+    return {
+        "JAX, jit + scan + vmap(grad)": _jax_timed(move(jax.vmap(jax.grad(batch_loss))), start, True),
+        "JAX, jit + scan, by hand": _jax_timed(by_hand, start.T, True),
+    }

@@ -7,7 +7,7 @@ whose strides are known at run time only, would keep LLVM from vectorising.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -42,19 +42,30 @@ def spread_row(s: Any, table: Any, row: int) -> None:
 
 
 @lane_function
-def gather_row(s: Any, table: Any, indices: Any) -> None:
-    """Give each lane its own row of the table."""
-    for c in range(table.shape[1]):
-        for i in range(LANES):
-            s[c * LANES + i] = table[indices[i], c]
+def scale(block: Any, factor: float) -> None:
+    """Multiply a block by a number."""
+    for i in range(block.size):
+        block[i] = factor * block[i]
 
 
 @lane_function
-def add_rows(s: Any, table: Any, indices: Any, weight: float) -> None:
-    """Add weight times each lane's own row of the table."""
-    for c in range(table.shape[1]):
+def gather_row(rows: Any, table: Any, indices: Any, columns: int) -> None:
+    """Give each lane its own row of the table, in the layout of `paired`; `columns` is a literal where it is called.
+
+    A pair is read before it is stored, and lies together in the table and in `rows`: one load and one store of two
+    numbers move it, which halves the time. Unsigned indices, as a signed one could count from the end and so part them.
+    """
+    one = np.uint64(1)
+    for p in range(columns // 2):
+        c = np.uint64(2 * p)
         for i in range(LANES):
-            s[c * LANES + i] = s[c * LANES + i] + weight * table[indices[i], c]
+            row, place = np.uint64(indices[i]), c * np.uint64(LANES) + np.uint64(2 * i)
+            first, second = table[row, c], table[row, c + one]
+            rows[place] = first
+            rows[place + one] = second
+    if columns % 2 == 1:
+        for i in range(LANES):
+            rows[(columns - 1) * LANES + i] = table[np.uint64(indices[i]), np.uint64(columns - 1)]
 
 
 @lane_function
@@ -85,9 +96,20 @@ def reflect(plane: Any, low: float, high: float) -> None:
             far += x < low
 
 
-def planes(array: str, symbols: Sequence[Any]) -> dict[Any, str]:
-    """Return the source text of each symbol, the p-th standing in plane p of `array`."""
-    return {symbol: f"{array}[{p} * LANES + i]" for p, symbol in enumerate(symbols)}
+def planes(array: str, symbols: Sequence[Any], start: str = "") -> dict[Any, str]:
+    """Return the source text of each symbol, the p-th standing in plane p of `array`, counted from plane `start` on."""
+    return {symbol: f"{array}[{_plane(start, p)} * LANES + i]" for p, symbol in enumerate(symbols)}
+
+
+def paired(array: str, symbols: Sequence[Any], start: str = "") -> dict[Any, str]:
+    """Return the source text of each symbol where planes 2p and 2p + 1 are interleaved; a last odd one is as ever."""
+    even = len(symbols) - len(symbols) % 2
+    texts = {s: f"{array}[{_plane(start, c - c % 2)} * LANES + 2 * i + {c % 2}]" for c, s in enumerate(symbols[:even])}
+    return texts | {s: f"{array}[{_plane(start, even)} * LANES + i]" for s in symbols[even:]}
+
+
+def _plane(start: str, p: int) -> str:
+    return f"({start} + {p})" if start else f"{p}"
 
 
 def lane_code(
@@ -103,20 +125,63 @@ def lane_code(
     for all lanes: they are read once, before the loop, as the compiler cannot know that no store changes them. All
     values are there before the first is stored, so a target may also be read.
     """
-    used = {symbol for expression in outputs.values() for symbol in expression.free_symbols}
-    read = {symbol: text for symbol, text in scalars.items() if symbol in used}
-    local = {symbol: f"c{k}" for k, symbol in enumerate(read)}
+    head, local = _head(name, arguments, outputs.values(), scalars)
     values = {f"v{k}": expression for k, expression in enumerate(outputs.values())}
     return "\n".join(
         [
-            "@lane_function",
-            f"def {name}({', '.join(arguments)}):",
-            *(f"    {local[symbol]} = {text}" for symbol, text in read.items()),
-            "    for i in range(LANES):",
+            *head,
             *emit(values, {**names, **local}, " " * 8),
             *(f"        {target} = {value}" for target, value in zip(outputs, values, strict=True)),
         ]
     )
+
+
+def sum_code(
+    name: str,
+    arguments: Sequence[str],
+    count: int,
+    outputs: Mapping[str, Any],
+    names: Mapping[Any, str],
+    items: Mapping[Any, str],
+    scalars: Mapping[Any, str] = MappingProxyType({}),
+) -> str:
+    """Return the source of a lane function that adds to each target its expression's sum over k = 0 ... `count` - 1.
+
+    As `lane_code`; the texts in `items` depend on k. The totals stay in registers from one k to the next, and what does
+    not depend on k is computed once: so short a loop is unrolled by the compiler.
+    """
+    head, scalar = _head(name, arguments, outputs.values(), scalars)
+    totals = {target: f"v{j}" for j, target in enumerate(outputs)}
+    terms = {f"h{j}": expression for j, expression in enumerate(outputs.values())}
+    used = {symbol for expression in outputs.values() for symbol in expression.free_symbols}
+    item = {symbol: f"x{j}" for j, symbol in enumerate(items) if symbol in used}
+    return "\n".join(
+        [
+            *head,
+            *(f"        {total} = {target}" for target, total in totals.items()),
+            f"        for k in range({count}):",
+            *(f"            {local} = {items[symbol]}" for symbol, local in item.items()),
+            *emit(terms, {**names, **item, **scalar}, " " * 12),
+            *(f"            {total} += {term}" for total, term in zip(totals.values(), terms, strict=True)),
+            *(f"        {target} = {total}" for target, total in totals.items()),
+        ]
+    )
+
+
+def _head(
+    name: str, arguments: Sequence[str], expressions: Iterable[Any], scalars: Mapping[Any, str]
+) -> tuple[list[str], dict[Any, str]]:
+    """Return the lines of a lane function down to its loop over lanes, and what it calls the scalars it has read."""
+    used = {symbol for expression in expressions for symbol in expression.free_symbols}
+    read = {symbol: text for symbol, text in scalars.items() if symbol in used}
+    local = {symbol: f"c{j}" for j, symbol in enumerate(read)}
+    lines = [
+        "@lane_function",
+        f"def {name}({', '.join(arguments)}):",
+        *(f"    {local[symbol]} = {text}" for symbol, text in read.items()),
+        "    for i in range(LANES):",
+    ]
+    return lines, local
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,11 @@ def _quick(scenario: Any) -> list[str]:
     """Return the overrides for a look: fewer particles and steps, lighter measurements."""
     if scenario.populations:
         sizes = [f"particles={min(scenario.particles, 1000)}", f"steps={min(scenario.steps, 2000)}"]
+        sizes.append(f"record.frames={min(scenario.record.frames, 12)}")
     else:
         sizes = []
+    # Quadrature takes up to half a minute, and what a look needs of the posterior is a sketch.
+    sizes += ["witness.method=sampling", "witness.particles=128", "witness.runs=4"]
     lighter = [(m.name, key, value) for m in scenario.measurements for key, value in m.quick.items()]
     return [*sizes, *(f"measurements.{name}.{key}={value}" for name, key, value in lighter)]
 

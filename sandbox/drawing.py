@@ -22,12 +22,16 @@ INK, GREY, PALE = "#000000", "#8c8c8c", "#d0d0d0"
 """Of the posterior's lines, of W0, and of the posterior's filled histograms."""
 LANDSCAPE = LinearSegmentedColormap.from_list("landscape", ["#fdfdfd", "#a3b1c6"])
 """Colours of the loss: one hue whose lightness falls evenly, light enough for particles to stand out on it."""
+HAZE = LinearSegmentedColormap.from_list("haze", ["#ffffff", "#8f9db3"])
+"""Colours of the posterior's density, where it takes the place of the loss."""
 
 CRISP = 3200
 """Most particles, of all populations together, in a moving picture: its size is theirs."""
 
 _LAYERS = 4
 """Into how many layers a population is cut; the populations' layers alternate, so that none hides another."""
+_HAZE = 50
+"""Cells of the posterior's density across and up."""
 _PILES = 80
 """Bins over a single parameter."""
 _ON_TOP = 10
@@ -63,11 +67,29 @@ def label_spot(candidates: Array, view: Array, lines: Sequence[Array], labels: S
     return spot
 
 
-def draw_contours(axes: Axes, scene: Scene) -> ScalarMappable | None:
-    """Fill the view with the excess loss, two levels per decade; return what a colour bar needs, or None.
+def draw_ground(axes: Axes, scene: Scene) -> ScalarMappable | None:
+    """Fill the view with the excess loss or, where that cannot be drawn over the axes, with the posterior's density.
 
-    None where the loss is nowhere positive and finite: then nothing is drawn.
+    Returns what a colour bar needs; None where there is nothing to draw.
     """
+    return _draw_contours(axes, scene) if scene.shows_loss else _draw_haze(axes, scene)
+
+
+def ground_label(scene: Scene) -> str:
+    """Return what `draw_ground` draws, with its unit."""
+    return f"excess loss {excess_label(scene)}" if scene.shows_loss else "posterior (relative density)"
+
+
+def _draw_haze(axes: Axes, scene: Scene) -> ScalarMappable | None:
+    x, y, share = scene.haze(_HAZE)
+    if not share.max() > 0:
+        return None
+    # The root shows the thin parts too.
+    return axes.pcolormesh(x, y, np.sqrt(share / share.max()), cmap=HAZE, vmin=0, vmax=1, zorder=0)
+
+
+def _draw_contours(axes: Axes, scene: Scene) -> ScalarMappable | None:
+    """Fill the view with the excess loss, two levels per decade."""
     x, y, excess = scene.field()
     positive = excess[excess > 0]
     if not positive.size:
@@ -104,8 +126,8 @@ def draw_curve(axes: Axes, scene: Scene) -> None:
 
 
 def set_view(axes: Axes, scene: Scene) -> None:
-    """Give the axes the view of the first parameters, with their names."""
-    names = scene.scenario.prior.names
+    """Give the axes the view, with the names of what they show."""
+    names = [shortened(quantity.name, 40) for quantity in scene.axes]
     axes.set_xlim(*map(float, scene.view[0]))
     axes.set_xlabel(f"{names[0]} (dimensionless)", parse_math=False)
     if len(names) > 1:
@@ -115,9 +137,9 @@ def set_view(axes: Axes, scene: Scene) -> None:
 
 
 def draw_zero_set(axes: Axes, scene: Scene) -> list[Artist]:
-    """Draw W0's strata over the first two parameters; return their points, middle lines and names, for the top."""
-    outlines = [scene.outline(k)[:, :2] for k in range(len(scene.scenario.zero_set.strata))]
-    view = scene.view[:2]
+    """Draw W0's strata over the axes; return their points, middle lines and names, for the top."""
+    view = scene.view
+    outlines = [_inside(scene.seen(scene.outline(k)), view) for k in range(len(scene.scenario.zero_set.strata))]
     spots: list[Array] = []
     top: list[Artist] = []
     for k, (stratum, points) in enumerate(zip(scene.scenario.zero_set.strata, outlines, strict=True)):
@@ -139,6 +161,10 @@ def draw_zero_set(axes: Axes, scene: Scene) -> list[Artist]:
         top.append(_name(axes, stratum.name, spot, right=bool(spot[0] > view[0].mean()), row=crowd))
         spots.append(spot)
     return top
+
+
+def _inside(points: Array, view: Array) -> Array:
+    return points[((points >= view[:, 0]) & (points <= view[:, 1])).all(axis=1)]
 
 
 def _covered(points: Array, view: Array) -> float:
@@ -163,7 +189,7 @@ def _name(axes: Axes, name: str, spot: Array, *, right: bool, row: int) -> Artis
 
 
 class Cloud:
-    """The particles of every population over the first two parameters, with W0.
+    """The particles of every population over the axes, with W0.
 
     With `crisp` they are at most CRISP opaque squares on whole pixels, for a small GIF; else discs one can see through.
     """
@@ -185,7 +211,7 @@ class Cloud:
     def show(self, frame: int) -> None:
         """Set the particles to a recorded time; those that have diverged are not drawn."""
         for name, layers in self.layers.items():
-            points = self.scene.positions(name, frame)[: self.most, :2]
+            points = self.scene.seen(self.scene.positions(name, frame)[: self.most])
             for j, line in enumerate(layers):
                 line.set_data(*points[j::_LAYERS].T)
 

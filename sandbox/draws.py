@@ -43,14 +43,19 @@ def fill_bits(bits: Any, first: int, calls: int, particle: int, step: int, strea
     The k-th call, with counter word `first` + k, fills planes 4k to 4k + 3. `key` holds two uint32.
     """
     for k in range(calls):
-        _call(bits[4 * k * LANES : 4 * (k + 1) * LANES], particle, step, first + k, stream, key)
+        draw_indices(bits[4 * k * LANES : 4 * (k + 1) * LANES], first + k, particle, step, stream, key, 1 << 32)
 
 
 @lane_function
-def _call(bits: Any, particle: int, step: int, k: int, stream: int, key: Any) -> None:
-    # Words live in the low halves of 64-bit integers, where their products are wanted; what gathers above is ignored.
-    key_0, key_1 = np.uint64(key[0]), np.uint64(key[1])
+def draw_indices(indices: Any, k: int, particle: int, step: int, stream: int, key: Any, count: int) -> None:
+    """Fill four planes with what `fill_indices` makes of the words of the k-th call; count <= 2^32.
+
+    One pass instead of two: the words stand here where their products of 64 bits are wanted. Among 2^32,
+    the index is the word itself.
+    """
+    key_0, key_1, size = np.uint64(key[0]), np.uint64(key[1]), np.uint64(count)
     for i in range(LANES):
+        # Words live in the low halves of 64-bit integers; what gathers above is ignored.
         c0, c1 = np.uint64(particle + i), np.uint64(step)
         c2, c3 = np.uint64(k), np.uint64(stream)
         k0, k1 = key_0, key_1
@@ -61,10 +66,15 @@ def _call(bits: Any, particle: int, step: int, k: int, stream: int, key: Any) ->
             c2, c3 = (p0 >> _HALF) ^ c3 ^ k1, p0
             k0 += _WEYL_0
             k1 += _WEYL_1
-        bits[i] = np.uint32(c0)
-        bits[LANES + i] = np.uint32(c1)
-        bits[2 * LANES + i] = np.uint32(c2)
-        bits[3 * LANES + i] = np.uint32(c3)
+        indices[i] = _index(c0, size)
+        indices[LANES + i] = _index(c1, size)
+        indices[2 * LANES + i] = _index(c2, size)
+        indices[3 * LANES + i] = _index(c3, size)
+
+
+@lane_function
+def _index(word: Any, count: Any) -> Any:
+    return np.uint32(((word & _LOW) * count) >> _HALF)
 
 
 # Polynomials for Box-Muller, by Chebyshev interpolation in 50 digits, with errors of 1e-9, 1e-8 and 5e-8: below the
@@ -125,7 +135,7 @@ def fill_indices(indices: Any, bits: Any, planes: int, count: int) -> None:
     Each index has probability 1/count to within 2^-32: a relative error of at most count / 2^32.
     """
     for i in range(planes * LANES):
-        indices[i] = np.uint32((np.uint64(bits[i]) * np.uint64(count)) >> _HALF)
+        indices[i] = _index(np.uint64(bits[i]), np.uint64(count))
 
 
 PERMUTATION_ROUNDS = 12

@@ -16,7 +16,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sandbox.compare import BOUNDS, REFERENCES
+from sandbox.compare import BOUNDS
 from sandbox.drawing import (
     GREY,
     INK,
@@ -25,14 +25,15 @@ from sandbox.drawing import (
     Cloud,
     Piles,
     Shares,
-    draw_contours,
     draw_curve,
-    excess_label,
+    draw_ground,
+    ground_label,
     population_handle,
     set_time_axis,
     zero_set_handle,
 )
 from sandbox.picture import style, write_figure
+from sandbox.reference import REFERENCES
 from sandbox.scene import Scene, wrapped
 from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED, words
 
@@ -40,6 +41,8 @@ DASHES = dict(zip(REFERENCES, ("-", "--", ":"), strict=True))
 """The line that stands for each reference."""
 WORDS = {SIMPLER: "simpler than", SAME: "same as", LESS_SIMPLE: "less simple than", UNDECIDED: "undecided against"}
 """A verdict, short enough for a legend."""
+_SPREAD = [0.05, 0.5, 0.95]
+"""The quantiles of derived quantities that are drawn."""
 _CHARACTERS = 13.5
 """How many characters of the verdicts' size fit into an inch."""
 
@@ -63,14 +66,20 @@ def _draw(scene: Scene) -> Figure:
     arms, strata = max(1, len(scene.arms)), len(scene.strata)
     columns = [1 if arms <= 3 else 2, 1 if strata <= 3 else 2]
     rows = max(-(-arms // columns[0]), -(-strata // columns[1]))
+    derived = len(scene.scenario.derived)
+    across = 1 if derived <= 3 else 2
+    rows = max(rows, -(-derived // across))
     widths = [5.2, 3.2 * columns[0] if scene.arms else 1.2 + 0.75 * strata, 2.9 * columns[1]]
+    widths += [2.9 * across] * bool(derived)
     result = Figure(figsize=(sum(widths), max(5.0, 1.75 * rows) + 0.6 + 0.2 * len(scene.populations)))
     FigureCanvasAgg(result)
     result.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06, wspace=0.03)
-    grid = result.add_gridspec(1, 3, width_ratios=widths)
+    grid = result.add_gridspec(1, len(widths), width_ratios=widths)
     _landscape(result, grid[0, 0], scene)
     _along(result, grid[0, 1], scene, columns[0])
     _occupancies(result, grid[0, 2], scene, columns[1])
+    if derived:
+        _derived(result, grid[0, 3], scene, across)
     _words(result, scene, sum(widths))
     return result
 
@@ -91,11 +100,12 @@ def _landscape(result: Figure, place: SubplotSpec, scene: Scene) -> None:
     cloud = Cloud(axes, scene, crisp=False)
     cloud.show(-1)
     least = f", least over {names[2]}" if len(names) == 3 else ""
-    axes.set_title(f"particles {last}, on the excess loss{least}", parse_math=False)
-    contours = draw_contours(axes, scene)
+    ground = f"the excess loss{least}" if scene.shows_loss else "the posterior"
+    axes.set_title(f"particles {last}, on {ground}", parse_math=False)
+    contours = draw_ground(axes, scene)
     if contours is not None:
         bar = result.colorbar(contours, ax=axes, shrink=0.75, pad=0.02)
-        bar.set_label(f"excess loss {excess_label(scene)}")
+        bar.set_label(ground_label(scene))
         bar.ax.minorticks_off()
 
 
@@ -158,6 +168,32 @@ def _occupancy(axes: Axes, scene: Scene, k: int) -> None:
             axes.axhline(mass, color=ink, ls=dashes, lw=1, alpha=0.9, zorder=1.9)
     axes.set_ylim(0, 1.08 * max(tops))
     axes.set_title(_stratum_title(scene, scene.strata[k]), parse_math=False)
+
+
+def _derived(result: Figure, place: SubplotSpec, scene: Scene, columns: int) -> None:
+    """Draw median and 5% to 95% of each derived quantity over time, beside the posterior's."""
+    quantities = scene.scenario.derived
+    grid = place.subgridspec(-(-len(quantities) // columns), columns)
+    for k, quantity in enumerate(quantities):
+        axes = result.add_subplot(grid[k // columns, k % columns])
+        set_time_axis(axes, scene)
+        low, middle, high = scene.posterior.derived_quantile.sel(derived=quantity.name, quantile=_SPREAD).values
+        axes.axhspan(low, high, color=PALE, lw=0, zorder=1)
+        axes.axhline(middle, color=INK, lw=1, zorder=1.9)
+        ends = [low, high]
+        for name, colour in scene.colours.items():
+            rows = scene.populations[name].derived_quantile.sel(derived=quantity.name, quantile=_SPREAD).values
+            axes.fill_between(scene.times, rows[:, 0], rows[:, 2], color=colour, alpha=0.25, lw=0)
+            axes.plot(scene.times, rows[:, 1], color=colour, lw=1.5)
+            ends += [rows[-1, 0], rows[-1, 2], rows[len(rows) // 2, 0], rows[len(rows) // 2, 2]]
+        known = [float(end) for end in ends if math.isfinite(end)]
+        if known:
+            pad = 0.08 * max(max(known) - min(known), 1e-9)
+            axes.set_ylim(min(known) - pad, max(known) + pad)
+        axes.set_title(f"{quantity.name}: median, 5% to 95%", parse_math=False)
+        if k + columns < len(quantities):
+            axes.set_xlabel("")
+            axes.tick_params(labelbottom=False)
 
 
 def _stratum_title(scene: Scene, stratum: str) -> str:

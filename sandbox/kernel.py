@@ -20,7 +20,7 @@ from sandbox import jit
 from sandbox.block import lane_code, normals_code, planes
 from sandbox.draws import STREAM_RULE
 from sandbox.expression import functions_used
-from sandbox.gradients import GRADIENT, Estimator
+from sandbox.gradients import GRADIENT, Estimator, Formula
 from sandbox.loss import Loss
 from sandbox.prior import Prior
 from sandbox.rules import Rule
@@ -132,13 +132,14 @@ def build(
     # One pass over the block instead of two, where the estimate ends with the loss's gradient.
     is_last = estimate[-1] == GRADIENT
     del estimate[len(estimate) - is_last :]
-    parts = [_step_part(loss, prior, rule, nbeta, constant, is_last)]
+    formula = estimator.formula or Formula(loss.gradient_expressions, loss.columns)
+    parts = [_step_part(loss, prior, rule, nbeta, constant, formula, is_last)]
     if reflecting:
         parts.append(_walls_part(prior, constant))
     functions = list(estimator.functions)
     if any("gradient(" in line for line in estimate):
-        names = planes("w", loss.symbols) | planes("s", loss.columns)
-        outputs = {f"g[{j} * LANES + i]": e for j, e in enumerate(loss.gradient_expressions)}
+        names = planes("w", loss.symbols) | planes("s", formula.symbols)
+        outputs = {f"g[{j} * LANES + i]": e for j, e in enumerate(formula.expressions)}
         functions.append(lane_code("gradient", ("w", "s", "g"), outputs, names))
     functions += [text for part in parts for text in part.functions]
     imports = [*estimator.imports, *(name for part in parts for name in part.imports)]
@@ -150,7 +151,7 @@ def build(
         dtype=dtype,
         functions="\n\n\n".join(functions),
         dimension=len(loss.parameters),
-        columns=len(loss.columns),
+        columns=len(formula.symbols),
         allocate="\n    ".join([*estimator.allocate, *(line for part in parts for line in part.allocate)]),
         each_step="\n            ".join(each_step),
     )
@@ -178,12 +179,18 @@ class _Part:
 
 
 def _step_part(
-    loss: Loss, prior: Prior, rule: Rule, nbeta: float | None, constant: _Constants, from_loss: bool
+    loss: Loss,
+    prior: Prior,
+    rule: Rule,
+    nbeta: float | None,
+    constant: _Constants,
+    formula: Formula,
+    from_formula: bool,
 ) -> _Part:
-    """Move w by the rule, with the gradient of L_n in g or, `from_loss`, straight from the loss."""
+    """Move w by the rule, with the gradient of L_n in g or, `from_formula`, straight from s."""
     size = len(loss.parameters)
     held, xi = _symbols("g", size), _symbols("xi", size) if rule.uses_normals else []
-    gradients: Sequence[Any] = loss.gradient_expressions if from_loss else held
+    gradients: Sequence[Any] = formula.expressions if from_formula else held
     scalars: dict[Any, str] = {}
     if rule.follows == "posterior":
         if nbeta is None:
@@ -193,7 +200,7 @@ def _step_part(
     constants = _symbols("k", len(rule.constants()))
     scalars |= {rate: "rate"} | {k: constant(value) for k, value in zip(constants, rule.constants(), strict=True)}
     moved = rule.step(loss.symbols, gradients, xi, rate, constants)
-    names = planes("w", loss.symbols) | planes("s", loss.columns) | planes("g", held) | planes("xi", xi)
+    names = planes("w", loss.symbols) | planes("s", formula.symbols) | planes("g", held) | planes("xi", xi)
     outputs = {f"w[{j} * LANES + i]": expression for j, expression in enumerate(moved)}
     if not xi:
         code = lane_code("move", ("w", "s", "g", "rate", "constants"), outputs, names, scalars)

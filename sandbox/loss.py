@@ -7,7 +7,9 @@ of a table. Everything else follows from that expression. The sample loss is the
 
 so that its mean is K_n = L_n - S_n itself, free of the cancellation that L_n - S_n would suffer near W0. Where it
 is polynomial in functions of the data, the columns are those functions and their means say all about the data: a
-gradient then costs the same for any n. The population is a data set too: Gauss nodes with weights, and e = 0.
+gradient then costs the same for any n. Where it is so only between kinks (one input, as in a net of relus), the means
+over the intervals between them say all, and its cost grows with log n. The population is a data set too: Gauss nodes
+with weights, and e = 0; with kinks in one input, which pass between two nodes unseen, it is the exact integral.
 A bare potential K(w) is a loss without columns.
 """
 
@@ -24,8 +26,9 @@ import numpy.typing as npt
 import sympy
 
 from sandbox import draws
+from sandbox.cumulative import Density, Measure, PiecewiseMean, PrefixSums
 from sandbox.errors import InputError
-from sandbox.expression import gradient, hessian, numpy_function, parse, separate, symbol
+from sandbox.expression import Pieces, gradient, hessian, numpy_function, parse, separate, split, symbol
 from sandbox.prior import Distribution
 
 Array = npt.NDArray[np.float64]
@@ -65,6 +68,8 @@ class Loss:
     """f_o - f0_o of each output, in the parameters and inputs; empty for a potential."""
     gradient_noise: tuple[tuple[Any, ...], ...] = ()
     """B(w), D rows: a noisy gradient is grad K + B(w) xi with xi standard normal. Empty where none is declared."""
+    pieces: Pieces | None = None
+    """The sample loss by pieces in one input; None where it has no kinks, or its mean is had in another way."""
 
     @property
     def symbols(self) -> tuple[Any, ...]:
@@ -89,6 +94,17 @@ class Loss:
         """The sample loss's derivative by each parameter, D expressions."""
         return gradient(self.sample_loss, self.symbols)
 
+    @functools.cached_property
+    def measure(self) -> Measure | None:
+        """What the pieces are integrated over: the data, or the density of the input. None without pieces."""
+        if self.pieces is None:
+            return None
+        k = self.data_symbols.index(self.pieces.variable)
+        if self.samples is None and self.sources[k].family != "choice" and self.pieces.degrees is not None:
+            return Density(self.sources[k], self.pieces.degrees)
+        columns = numpy_function(self.data_symbols, self.pieces.statistics)(*self.data.T)
+        return PrefixSums.of(self.data[:, k], columns, self.weights)
+
     def excess(self, points: Array) -> Array:
         """Return K_n = L_n - S_n (K for the population or a potential) at points (N, D): shape (N,)."""
         return self._mean(self._excess, points)[0]
@@ -102,9 +118,16 @@ class Loss:
         return np.stack(self._mean(self._gradient, points), axis=1)
 
     def hessian(self, points: Array) -> Array:
-        """Return the Hessian of L_n at points (N, D): shape (N, D, D)."""
+        """Return the Hessian of L_n at points (N, D): shape (N, D, D).
+
+        Of a data set with kinks, the second derivative almost everywhere: K_n is not smooth where a kink passes a
+        sample. Of a density with kinks, that of K itself, with what the kinks' motion adds.
+        """
         size = len(self.parameters)
-        return np.stack(self._mean(self._hessian, points), axis=1).reshape(len(points), size, size)
+        result = np.stack(self._mean(self._hessian, points), axis=1).reshape(len(points), size, size)
+        if self._by_pieces is not None and isinstance(self.measure, Density):
+            result += self._by_pieces.motion(self._gradient, points)
+        return result
 
     def fisher_information(self, points: Array) -> Array:
         """Return E_x[sum_o grad f_o grad f_o^T] / sigma^2 over this loss's inputs, shape (N, D, D).
@@ -123,19 +146,35 @@ class Loss:
         return result
 
     @functools.cached_property
+    def _by_pieces(self) -> PiecewiseMean | None:
+        if self.pieces is None or self.measure is None:
+            return None
+        return PiecewiseMean(self.symbols, self.pieces, self.measure)
+
+    @property
+    def _summed(self) -> tuple[Any, tuple[Any, ...]]:
+        """The expression that `_mean` sums up, and its symbols beside the parameters."""
+        return (self.pieces.expression, self.pieces.columns) if self.pieces else (self.sample_loss, self.columns)
+
+    @functools.cached_property
     def _excess(self) -> Callable[..., list[Array]]:
-        return numpy_function((*self.symbols, *self.columns), [self.sample_loss])
+        expression, columns = self._summed
+        return numpy_function((*self.symbols, *columns), [expression])
 
     @functools.cached_property
     def _gradient(self) -> Callable[..., list[Array]]:
-        return numpy_function((*self.symbols, *self.columns), self.gradient_expressions)
+        expression, columns = self._summed
+        return numpy_function((*self.symbols, *columns), gradient(expression, self.symbols))
 
     @functools.cached_property
     def _hessian(self) -> Callable[..., list[Array]]:
-        rows = hessian(self.sample_loss, self.symbols)
-        return numpy_function((*self.symbols, *self.columns), [entry for row in rows for entry in row])
+        expression, columns = self._summed
+        rows = hessian(expression, self.symbols)
+        return numpy_function((*self.symbols, *columns), [entry for row in rows for entry in row])
 
     def _mean(self, evaluate: Callable[..., list[Array]], points: Array) -> list[Array]:
+        if self._by_pieces is not None:
+            return self._by_pieces(evaluate, points)
         if self.is_affine:
             return evaluate(*points.T, *self.moments)
         rows = max(1, _CHUNK // len(self.weights))
@@ -242,7 +281,18 @@ class Regression:
             sources=(*self.inputs.values(), *(Distribution("normal", (0.0, self.noise)) for _ in residuals)),
             misfits=tuple(misfits),
             residual_jacobian=tuple(tuple(d / sigma for d in gradient(f, symbols)) for f in self._model),
+            pieces=self._pieces(sample_loss, inputs, residuals, samples, separated is not None),
         )
+
+    def _pieces(
+        self, sample_loss: Any, inputs: Sequence[Any], residuals: Sequence[Any], samples: int | None, separable: bool
+    ) -> Pieces | None:
+        discrete = all(source.family == "choice" for source in self.inputs.values())
+        if samples is not None or discrete:
+            return None if separable else split(sample_loss, (*inputs, *residuals))
+        # An integral, which Gauss nodes miss even where only the truth has kinks.
+        pieces = split(sample_loss.xreplace(dict.fromkeys(residuals, sympy.S.Zero)), inputs)
+        return pieces if pieces and len(inputs) == 1 and pieces.degrees is not None else None
 
 
 def _parse(text: str | float, names: Sequence[str], *where: str | int) -> Any:

@@ -17,6 +17,7 @@ from scipy import integrate
 from sandbox.errors import InputError
 from sandbox.picture import style, write_figure
 from sandbox.scene import colour, printable, wrapped
+from sandbox.zero_set import ELSEWHERE
 
 INK, GREY = "#000000", "#8c8c8c"
 BLUE, ORANGE, GREEN = colour(0), colour(1), colour(2)
@@ -310,6 +311,30 @@ def _places(row: xr.Dataset) -> Array:
     return along if np.isfinite(along).any() else np.arange(row.sizes["point"], dtype=np.float64)
 
 
+def _phases(axes: Axes, data: xr.Dataset) -> None:
+    for k, name in enumerate(data.sheet.values):
+        share = data["share"].sel(sheet=name)
+        axes.errorbar(
+            data["n"], share, data["share_error"], color=GREY if name == ELSEWHERE else colour(k), marker=".",
+            linestyle=":" if name == ELSEWHERE else "-", label=printable(str(name)),
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_ylim(-0.02, 1.02)
+    _label(axes, "The posterior's share of each stratum", "n", "share")
+    _legend(axes)
+
+
+def _landed(axes: Axes, data: xr.Dataset) -> None:
+    for k, name in enumerate(data.source.values if "source" in data.coords else ()):
+        row = data.sel(source=name)
+        values = np.sort(row["llc"].values[row["on_zero_set"].values > 0])
+        ink = INK if name == "posterior" else colour(k)
+        label = f"{printable(str(name))}: mean {float(row['mean_llc']):.2f}"
+        axes.step(values, (np.arange(len(values)) + 0.5) / max(len(values), 1), color=ink, where="mid", label=label)
+    _label(axes, "λ around where they landed", "local learning coefficient", "share at most that")
+    _legend(axes)
+
+
 PANELS: dict[str, Sequence[Panel]] = {
     "volume": (_log_volume, _volume_slope),
     "free_energy": (_free_energy, _free_energy_slope),
@@ -319,5 +344,7 @@ PANELS: dict[str, Sequence[Panel]] = {
     "waic": (_waic_means, _waic_scatter),
     "laplace": (_laplace(0), _laplace(1)),
     "flatness": (_curvatures, _local_coefficients, _trace_against_lambda),
+    "phases": (_phases,),
+    "local_llc": (_landed,),
 }
 """How each measurement is drawn."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
-from sandbox.compare import coefficients, compare
+from sandbox.compare import compare
+from sandbox.measured.base import AtPoints
 from sandbox.progress import Progress, Silent
+from sandbox.reference import coefficients
 from sandbox.result import STORE, assemble, save, written_beside
 from sandbox.scenario import Scenario, load
 from sandbox.simulate import simulate
@@ -56,16 +60,24 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         population.name: decide(scenario, population, comparisons[population.name], posterior)
         for population in scenario.populations
     }
-    return assemble(scenario, populations, posterior, decided, _measured(scenario, progress or Silent()))
+    landed = {name: data.position.values[-1].astype(np.float64) for name, data in populations.items()}
+    landed["posterior"] = posterior.draws.values
+    measured = _measured(scenario, landed, progress or Silent())
+    return assemble(scenario, populations, posterior, decided, measured)
 
 
-def _measured(scenario: Scenario, progress: Progress) -> dict[str, xr.Dataset]:
-    """Return the record of each measurement that the scenario asks for."""
+def _measured(
+    scenario: Scenario, landed: Mapping[str, npt.NDArray[np.float64]], progress: Progress
+) -> dict[str, xr.Dataset]:
+    """Return the record of each measurement that the scenario asks for; `landed` is where particles are at the end."""
     if scenario.measurements:
         progress.start("measurements", float(len(scenario.measurements)))
     found = {}
     for measurement in scenario.measurements:
-        found[measurement.name] = measurement.measure(scenario)
+        if isinstance(measurement, AtPoints):
+            found[measurement.name] = measurement.measure_at(scenario, landed)
+        else:
+            found[measurement.name] = measurement.measure(scenario)
         progress.advance(1)
     return found
 

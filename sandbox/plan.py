@@ -9,8 +9,8 @@ from importlib.metadata import version
 import numpy as np
 
 from sandbox import draws, exact, jit, measured, stability
-from sandbox.compare import coefficients
 from sandbox.coverage import POINTS, coverage
+from sandbox.reference import coefficients
 from sandbox.scenario import Population, Scenario, frame_steps
 from sandbox.simulate import population_kernel, processors, start
 from sandbox.singularity import Powers
@@ -23,7 +23,8 @@ _PROBE_SECONDS = 0.2
 def describe(scenario: Scenario) -> str:
     """Return what was derived from a scenario: loss, strata with λ and m, stability, and time, memory and disk."""
     loss, names = scenario.loss, scenario.prior.names
-    data = "moments only" if loss.is_affine else "every sample"
+    between = "moments between kinks only" if loss.pieces else "every sample"
+    data = "moments only" if loss.is_affine else between
     kind = f"n = {loss.samples}, the data enter through {data}" if loss.samples else "no samples: the expected loss"
     lines = [
         f"{scenario.filename}: {scenario.question}",

@@ -14,10 +14,12 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.font_manager import findfont, get_font
 
 from sandbox.errors import InputError
+from sandbox.expression import symbol
 from sandbox.loss import Loss
+from sandbox.observer import diverged
 from sandbox.prior import Distribution, Prior
+from sandbox.quantity import Quantity
 from sandbox.scenario import Scenario, loads
-from sandbox.simulate import diverged
 from sandbox.zero_set import DIVERGED
 
 Array = npt.NDArray[np.float64]
@@ -30,6 +32,8 @@ FONT = "DejaVu Sans"
 
 _EVALUATIONS = 20_000_000
 """Most (point, sample) pairs that a contour plot may cost."""
+_DRAWN_PARAMETERS = 3
+"""Most parameters over which the loss is drawn: two, and the least over a third."""
 _OUTLINE_POINTS = 3000
 _TAIL = 1e-3
 """Prior mass that the view may leave out on a side where the prior is unbounded."""
@@ -61,6 +65,12 @@ def shortened(name: str, width: int) -> str:
 @functools.cache
 def _characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def _reach(values: Array) -> Array:
+    """Return where all but the outermost values (N, axes) lie, shape (axes, 2)."""
+    known = values[np.isfinite(values).all(axis=1)]
+    return np.quantile(known, [0.02, 0.98], axis=0).T if len(known) else np.full((values.shape[1], 2), np.nan)
 
 
 def density(count: npt.ArrayLike, edges: Array) -> Array:
@@ -133,8 +143,38 @@ class Scene:
         return np.asarray(occupancy.transpose("time", "stratum").values)
 
     @functools.cached_property
+    def axes(self) -> tuple[Quantity, ...]:
+        """What is drawn across and, unless there is a single parameter, up: the scenario's view, or parameters."""
+        names = self.scenario.prior.names
+        return self.scenario.view or tuple(Quantity(n, symbol(n), names) for n in names[:2])
+
+    @property
+    def shows_loss(self) -> bool:
+        """Whether the axes are parameters, and so few that the loss can be drawn over them."""
+        return self.scenario.view is None and len(self.scenario.prior.names) <= _DRAWN_PARAMETERS
+
+    def seen(self, points: Array) -> Array:
+        """Return where points (N, D) are drawn, shape (N, axes)."""
+        with np.errstate(all="ignore"):
+            return np.stack([quantity(points) for quantity in self.axes], axis=1)
+
+    @functools.cached_property
     def view(self) -> Array:
-        """The box that is drawn, shape (D, 2): the prior's, and up to half its width more where particles are."""
+        """What the axes show, shape (axes, 2): the box, or where posterior and particles are for other axes."""
+        if self.shows_loss:
+            return self.box[: len(self.axes)]
+        points = [self.positions(name, frame) for name in self.populations for frame in (0, -1)]
+        groups = [self.seen(group) for group in (self.posterior.draws.values, *points)]
+        ends = np.array([_reach(group) for group in groups])
+        low, high = np.nanmin(ends[:, :, 0], axis=0), np.nanmax(ends[:, :, 1], axis=0)
+        # The start, or a population that is spread wide, must not make the posterior a dot.
+        width = np.maximum(np.diff(ends[0], axis=1)[:, 0], 1e-9)
+        low, high = np.maximum(low, ends[0, :, 0] - width), np.minimum(high, ends[0, :, 1] + width)
+        return np.stack([low - 0.05 * (high - low), high + 0.05 * (high - low)], axis=1)
+
+    @functools.cached_property
+    def box(self) -> Array:
+        """The parameters' box, shape (D, 2): the prior's, and up to half its width more where particles are."""
         prior = self.scenario.prior
         ends = prior.quantile(np.tile([[_TAIL], [1 - _TAIL]], len(prior.names))).T
         box = np.where(np.isfinite(prior.bounds), prior.bounds, ends)
@@ -149,7 +189,7 @@ class Scene:
 
     def outside(self, name: str) -> float:
         """Return the share of a population's kept, finite positions at the last time that the view leaves out."""
-        points = self.positions(name, -1)
+        points = self.seen(self.positions(name, -1))
         points = points[np.isfinite(points).all(axis=1)]
         out = (points < self.view[:, 0]) | (points > self.view[:, 1])
         return float(out.any(axis=1).mean()) if len(points) else 0.0
@@ -166,7 +206,8 @@ class Scene:
         loss = self.scenario.loss
         if loss.samples is None:
             return loss, "K"
-        return (loss, "K_n") if loss.is_affine or loss.samples <= 5000 else (self.scenario.population_loss, "K")
+        is_cheap = loss.is_affine or loss.pieces is not None or loss.samples <= 5000
+        return (loss, "K_n") if is_cheap else (self.scenario.population_loss, "K")
 
     @property
     def excess_name(self) -> str:
@@ -182,23 +223,31 @@ class Scene:
     def field(self) -> tuple[Array, Array, Array]:
         """Return x (G,), y (G,) and the excess loss there (G, G), rows along y; the least over a third parameter."""
         loss = self._drawn[0]
-        depth = 25 if len(self.view) == 3 else 1
-        cost = (1 if loss.is_affine else len(loss.weights)) * depth
+        depth = 25 if len(self.box) == 3 else 1
+        cost = (10 if loss.pieces else 1 if loss.is_affine else len(loss.weights)) * depth
         side = int(np.clip(math.sqrt(_EVALUATIONS / cost), 41, 161))
-        x, y = (np.linspace(low, high, side) for low, high in self.view[:2])
+        x, y = (np.linspace(low, high, side) for low, high in self.box[:2])
         plane = np.stack([axis.ravel() for axis in np.meshgrid(x, y)], axis=1)
-        if len(self.view) == 2:
+        if len(self.box) == 2:
             return x, y, self.excess(plane).reshape(side, side)
         least = np.full(len(plane), np.nan)
-        for third in np.linspace(self.view[2, 0], self.view[2, 1], depth):
+        for third in np.linspace(self.box[2, 0], self.box[2, 1], depth):
             least = np.fmin(least, self.excess(np.column_stack([plane, np.full(len(plane), third)])))
         return x, y, least.reshape(side, side)
 
     def outline(self, k: int) -> Array:
-        """Return many points of stratum k within the view, shape (M, D)."""
-        ends = [(float(low), float(high)) for low, high in self.view]
+        """Return many points of stratum k within the box, shape (M, D)."""
+        ends = [(float(low), float(high)) for low, high in self.box]
         flat = Prior(self.scenario.prior.names, tuple(Distribution("uniform", (a, b), a, b) for a, b in ends))
         return self.scenario.zero_set.sample(flat, k, _OUTLINE_POINTS)
+
+    def haze(self, side: int) -> tuple[Array, Array, Array]:
+        """Return edges across and up, and the share of the posterior's draws in each cell (side, side), rows up."""
+        draws = self.seen(self.posterior.draws.values)
+        draws = draws[np.isfinite(draws).all(axis=1)]
+        edges = [np.linspace(low, high, side + 1) for low, high in self.view]
+        count = np.histogram2d(draws[:, 0], draws[:, 1], edges)[0].T
+        return edges[0], edges[1], count / max(len(draws), 1)
 
     def posterior_bins(self, edges: Array) -> Array:
         """Return the posterior density of a single parameter, its mean in each bin, shape (bins,)."""

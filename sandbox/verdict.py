@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from sandbox import stability
-from sandbox.compare import BOUNDS, REFERENCES
+from sandbox.compare import BOUNDS
+from sandbox.reference import REFERENCES
 from sandbox.scenario import Population, Scenario
 from sandbox.zero_set import DIVERGED, ELSEWHERE
 
@@ -72,8 +73,8 @@ def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, 
     }
     if len(kinds) == 1:
         return SAME, "all strata have the same λ and m: none is simpler, whatever the shares"
-    if not posterior.attrs["converged"]:
-        return UNDECIDED, "the posterior's quadrature did not converge"
+    if not float(row.reference_fact.sel(fact="converged")) > 0:
+        return UNDECIDED, f"the witness did not converge ({posterior.attrs['witness']})"
     interval = f"preference {value:+.3f}, {rules.level:.0%} interval [{low:+.3f}, {high:+.3f}]"
     if -rules.margin <= low and high <= rules.margin:
         return SAME, f"{interval} lies within the margin of {rules.margin:g}"
@@ -103,7 +104,7 @@ def _other_warnings(scenario: Scenario, comparison: xr.Dataset) -> list[str]:
     change = float(comparison.preference_over_time[-1] - comparison.preference_over_time[half])
     if abs(change) > scenario.verdict.margin:
         warnings.append(f"still moving: the preference changed by {change:+.3f} over the last half of the run")
-    if float(comparison.reference_capped.sel(reference="tempered")) > 0:
+    if float(comparison.reference_fact.sel(reference="tempered", fact="capped")) > 0:
         warnings.append("the population's mean loss is below what the tempered posterior was followed to")
     return warnings
 
@@ -136,7 +137,7 @@ def answer(tree: xr.DataTree) -> dict[str, Any]:
             for k, name in enumerate(posterior.stratum.values)
             if name != DIVERGED
         },
-        "posterior": {key: _plain(value) for key, value in posterior.attrs.items()}
+        "posterior": {key: _measured(value) for key, value in posterior.attrs.items()}
         | {"mean_excess": _number(posterior.mean_excess)},
         "populations": populations,
         "measurements": measurements,
@@ -179,8 +180,8 @@ def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, An
 def _reference_answer(row: xr.Dataset) -> dict[str, Any]:
     return {
         "preference": {bound: _number(row.preference.sel(bound=bound)) for bound in BOUNDS},
-        "nbeta": _number(row.reference_nbeta),
-        "mean_excess": _number(row.reference_level),
+        "nbeta": _number(row.reference_fact.sel(fact="nbeta")),
+        "mean_excess": _number(row.reference_fact.sel(fact="mean_excess")),
         "mass": {str(n): _number(v) for n, v in zip(row.stratum.values, row.reference_mass.values, strict=True)},
         "distance_along": {str(n): _number(v) for n, v in zip(row.arm.values, row.distance_along.values, strict=True)},
     }

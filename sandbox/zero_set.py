@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sympy
 
 from sandbox.errors import InputError
-from sandbox.expression import gradient, numpy_function, symbol
+from sandbox.expression import numpy_function, symbol
 from sandbox.loss import Loss
 from sandbox.prior import Prior
+from sandbox.projection import Projection
 
 Array = npt.NDArray[np.float64]
 
@@ -22,16 +23,24 @@ ELSEWHERE = "elsewhere"
 DIVERGED = "diverged"
 """Where a particle is that is in no stratum's tube, and where one is that has run away."""
 
-_NEWTON_STEPS = 30
-_ON_STRATUM = 1e-9
+MAX_PARAMETERS = 12
+"""Most parameters of a scenario: as many as the lattice has primes."""
+
+_INSIDE = -1e-7
+"""A condition's expression may be this much below 0: rounding, on the edge."""
+_MARGIN = 1.5
+"""By how much a distance that Gauss-Newton steps find may exceed the true one, where it matters."""
+_STATED = 0.01
+"""How far K may be, relatively, from an excess that is stated."""
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """A piece of W0: the points where every expression of `zero` vanishes.
+    """A piece of W0: the points where every expression of `zero` vanishes and none of `where` is negative.
 
     `along` is the position on it, an expression in the parameters; None for a point. The learning coefficient λ and
-    its multiplicity m are those stated, if any.
+    its multiplicity m are those stated, if any. `excess` is K there: above 0 for a local minimum that is no part of W0.
     """
 
     name: str
@@ -39,15 +48,47 @@ class Stratum:
     along: Any = None
     learning_coefficient: Fraction | None = None
     multiplicity: int | None = None
+    where: tuple[Any, ...] = ()
+    excess: float = 0.0
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """An exchange of parameters, with signs, that leaves the model as it is: w -> (signs[j] w[axes[j]])_j."""
+
+    axes: tuple[int, ...]
+    signs: tuple[int, ...]
+
+    def __call__(self, points: Array) -> Array:
+        """Return the images of points (N, D)."""
+        return points[:, list(self.axes)] * np.array(self.signs, dtype=np.float64)
+
+    def after(self, other: Symmetry) -> Symmetry:
+        """Return the symmetry that does `other` first."""
+        return Symmetry(
+            tuple(other.axes[a] for a in self.axes),
+            tuple(s * other.signs[a] for s, a in zip(self.signs, self.axes, strict=True)),
+        )
+
+    @property
+    def inverse(self) -> Symmetry:
+        """The symmetry that undoes this one."""
+        order = np.argsort(self.axes)
+        return Symmetry(tuple(int(a) for a in order), tuple(self.signs[a] for a in order))
 
 
 @dataclass(frozen=True)
 class ZeroSet:
-    """The strata in the order in which points are given to them, most degenerate first, with the tube's radius."""
+    """The strata in the order in which points are given to them, most degenerate first, with the tube's radius.
+
+    A stratum holds all its images under `symmetries`, a group without its identity: a dead neuron is a dead neuron,
+    whichever of two it is.
+    """
 
     parameters: tuple[str, ...]
     strata: tuple[Stratum, ...]
     tube: float
+    symmetries: tuple[Symmetry, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,83 +97,82 @@ class ZeroSet:
 
     def labels(self, points: Array, tube: float | None = None) -> npt.NDArray[np.int64]:
         """Return for each of the points (N, D) the first stratum within the tube, len(strata) for none: shape (N,)."""
+        radius = self.tube if tube is None else tube
         labels = np.full(len(points), len(self.strata))
-        for k in reversed(range(len(self.strata))):
-            labels[self.distance(points, k) < (self.tube if tube is None else tube)] = k
+        left = np.arange(len(points))
+        for k in range(len(self.strata)):
+            near = self.distance(points[left], k, within=radius) < radius
+            labels[left[near]] = k
+            left = left[~near]
         return labels
 
-    def distance(self, points: Array, k: int) -> Array:
+    def labels_within(self, points: Array, radii: Sequence[float]) -> npt.NDArray[np.int64]:
+        """Return the labels of points (N, D) for tubes of several radii, from one look at them: (len(radii), N)."""
+        labels = np.full((len(radii), len(points)), len(self.strata))
+        for k in reversed(range(len(self.strata))):
+            distance = self.distance(points, k, within=max(radii))
+            for row, radius in zip(labels, radii, strict=True):
+                row[distance < radius] = k
+        return labels
+
+    def distance(self, points: Array, k: int, within: float = np.inf) -> Array:
         """Return the distance of points (N, D) to stratum k, shape (N,); inf where the descent onto it fails.
+
+        It may also be inf where it is much more than `within`, which saves most of the time.
 
         Points that are not finite are infinitely far. Exact where the stratum is linear. Elsewhere it is the distance
         to the point that Gauss-Newton steps reach, which exceeds the true one by a term of second order in it.
         """
         with np.errstate(invalid="ignore", over="ignore"):
-            moves = self.project(points, k) - points
-            # Column by column: a norm along so short an axis takes five times as long.
-            distance: Array = np.sqrt(sum(move * move for move in moves.T))
+            distance = _length(self._nearest(points, k, within)[0] - points)
         return np.where(np.isnan(distance), np.inf, distance)
 
     def project(self, points: Array, k: int) -> Array:
         """Return the points of stratum k that Gauss-Newton steps from `points` (N, D) reach; inf where they fail."""
-        result = points.copy()
-        aligned = self._aligned[k]
-        if aligned is not None:
-            for axis, value in aligned.items():
-                result[:, axis] = value
-            return result
-        with np.errstate(all="ignore"):
-            return self._descend(result, k)
-
-    def _descend(self, result: Array, k: int) -> Array:
-        """Gauss-Newton steps in place; what is not on the stratum at their end is set to inf."""
-        residual, jacobian = self._residuals[k]
-        active = np.arange(len(result))
-        for _ in range(_NEWTON_STEPS):
-            values = np.stack(residual(*result[active].T), axis=1)
-            slopes = np.stack(jacobian(*result[active].T), axis=1).reshape(len(active), -1, result.shape[1])
-            finite = np.isfinite(slopes).all(axis=(1, 2)) & np.isfinite(values).all(axis=1)
-            result[active[~finite]] = np.inf
-            active, values, slopes = active[finite], values[finite], slopes[finite]
-            move = np.einsum("nij,nj->ni", np.linalg.pinv(slopes), values)
-            result[active] -= move
-            still = np.linalg.norm(move, axis=1) <= _ON_STRATUM
-            # A place without slope, like the centre of a circle, stands still without being a solution.
-            reach = 2 * _ON_STRATUM * np.linalg.norm(slopes, axis=(1, 2))
-            result[active[still & (np.linalg.norm(values, axis=1) > reach)]] = np.inf
-            active = active[~still]
-            if not len(active):
-                return result
-        result[active] = np.inf
-        return result
+        return self._nearest(points, k)[0]
 
     def along(self, points: Array, k: int) -> Array:
-        """Return the position of points (N, D) along stratum k, shape (N,)."""
-        position: Array = numpy_function(self._symbols, [self.strata[k].along])(*points.T)[0]
+        """Return the position of points (N, D) along stratum k, shape (N,), seen from the image that is nearest."""
+        if self.symmetries:
+            image = self._nearest(points, k)[1]
+            points = points.copy()
+            for j, symmetry in enumerate(self.symmetries, 1):
+                points[image == j] = symmetry(points[image == j])
+        position: Array = self._along[k](*points.T)[0]
         return position
 
     def sample(self, prior: Prior, k: int, count: int) -> Array:
         """Return up to `count` points of stratum k inside the prior's window: prior quantiles sent onto it, (M, D)."""
         # A fixed lattice, so that the same scenario always shows the same points.
-        points = self.project(prior.quantile(_lattice(count, len(self.parameters))), k)
-        window = prior.window()
-        inside = np.atleast_1d(np.isfinite(points).all(axis=1))
-        inside[inside] &= ((points[inside] >= window[:, 0]) & (points[inside] <= window[:, 1])).all(axis=1)
-        return points[inside]
+        points = prior.quantile(lattice(count, len(self.parameters)))
+        with np.errstate(all="ignore"):
+            points = self._equations[k](points)
+            window = prior.window()
+            # Points beyond an edge would all be sent to the edge itself, and not stand for the stratum.
+            inside = np.isfinite(points).all(axis=1) & self._holds(points, k)
+            inside &= ((points >= window[:, 0]) & (points <= window[:, 1])).all(axis=1)
+        points = points[inside]
+        images = np.arange(len(points)) % (1 + len(self.symmetries))
+        for j, symmetry in enumerate(self.symmetries, 1):
+            points[images == j] = symmetry.inverse(points[images == j])
+        return points
 
     def cuts(self, tube: float | None = None) -> tuple[tuple[float, ...], ...]:
         """Return per parameter the edges of the tubes around strata `w = constant`: where labels jump."""
         radius = tube or self.tube
         edges: list[set[float]] = [set() for _ in self.parameters]
-        for aligned in self._aligned:
-            for axis, value in (aligned or {}).items():
+        for equations in self._equations:
+            for axis, value in (equations.constants or {}).items():
                 edges[axis] |= {value - radius, value + radius}
+                for symmetry in self.symmetries:
+                    image = value * symmetry.signs[axis]
+                    edges[symmetry.axes[axis]] |= {image - radius, image + radius}
         return tuple(tuple(sorted(values)) for values in edges)
 
     def along_axis(self, k: int) -> int | None:
         """Return the parameter that is itself the position along stratum k, or None."""
         along = self.strata[k].along
-        return self._symbols.index(along) if along in self._symbols else None
+        return self._symbols.index(along) if along in self._symbols and not self.symmetries else None
 
     def check(self, loss: Loss, prior: Prior) -> None:
         """Raise InputError, placed at (stratum, "zero"), for each stratum that is empty or where K is not zero.
@@ -140,23 +180,26 @@ class ZeroSet:
         `loss` must be the population's, or a potential.
         """
         problems = []
-        sizes = np.abs(loss.excess(prior.quantile(_lattice(512, len(self.parameters)))))
+        sizes = np.abs(loss.excess(prior.quantile(lattice(512, len(self.parameters)))))
         # Where the loss is undefined, or zero on a whole region, it says nothing of its scale.
         scale = sizes[np.isfinite(sizes) & (sizes > 0)]
         typical = float(np.median(scale)) if scale.size else 0.0
         for k, stratum in enumerate(self.strata):
             points = self.sample(prior, k, 256)
             if not len(points):
+                points = self.sample(prior, k, 16384)
+            if not len(points):
                 problems.append(InputError("no point of this stratum was found inside the prior's box"))
             else:
-                excess = loss.excess(points)
+                excess = loss.excess(points) - stratum.excess
                 worst = int(np.argmax(np.where(np.isfinite(excess), np.abs(excess), np.inf)))
-                if not abs(excess[worst]) <= 1e-9 * max(typical, 1e-12):
+                if not abs(excess[worst]) <= max(1e-9 * max(typical, 1e-12), _STATED * stratum.excess):
                     at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(self.parameters, points[worst], strict=True))
                     problems.append(
                         InputError(
-                            f"the loss is not zero on this stratum: K = {excess[worst]:.4g} at {at}; allowed are "
-                            "expressions that all vanish only where the model equals the truth"
+                            f"the loss is not {stratum.excess or 'zero'} on this stratum: K = "
+                            f"{excess[worst] + stratum.excess:.4g} at {at}; allowed are expressions that all vanish "
+                            "only where the model equals the truth, or where K is the `excess` that is stated"
                         )
                     )
                 else:
@@ -170,35 +213,70 @@ class ZeroSet:
         return tuple(symbol(name) for name in self.parameters)
 
     @functools.cached_property
-    def _residuals(self) -> list[tuple[Any, Any]]:
-        return [
-            (
-                numpy_function(self._symbols, stratum.zero),
-                numpy_function(self._symbols, [d for e in stratum.zero for d in gradient(e, self._symbols)]),
-            )
-            for stratum in self.strata
-        ]
+    def _equations(self) -> list[Projection]:
+        return [Projection(self._symbols, stratum.zero) for stratum in self.strata]
 
     @functools.cached_property
-    def _aligned(self) -> list[dict[int, float] | None]:
-        return [self._constants(stratum) for stratum in self.strata]
+    def _conditions(self) -> list[Any]:
+        return [numpy_function(self._symbols, stratum.where) for stratum in self.strata]
 
-    def _constants(self, stratum: Stratum) -> dict[int, float] | None:
-        """Return {axis: value} where the stratum says `w = constant` only, else None."""
-        found: dict[int, float] = {}
-        for expression in stratum.zero:
-            free = list(expression.free_symbols)
-            if len(free) != 1 or not sympy.diff(expression, free[0]).is_number:
-                return None
-            slope = sympy.diff(expression, free[0])
-            axis, value = self._symbols.index(free[0]), float(-expression.xreplace({free[0]: sympy.Integer(0)}) / slope)
-            if found.setdefault(axis, value) != value:
-                return None
-        return found
+    @functools.cached_property
+    def _along(self) -> list[Any]:
+        return [numpy_function(self._symbols, [s.along]) if s.along is not None else None for s in self.strata]
+
+    @functools.cached_property
+    def _edges(self) -> dict[tuple[int, tuple[int, ...]], Projection]:
+        """The projections onto edges of strata that were asked for: by stratum, and conditions that are equalities."""
+        return {}
+
+    def _nearest(self, points: Array, k: int, within: float = np.inf) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Return the nearest of the points (N, D) that each image of stratum k offers, and that image's number."""
+        best, image = self._onto(points, k, within), np.zeros(len(points), dtype=np.int64)
+        for j, symmetry in enumerate(self.symmetries, 1):
+            other = symmetry.inverse(self._onto(symmetry(points), k, within))
+            with np.errstate(invalid="ignore"):
+                nearer = _length(other - points) < _length(best - points)
+            best[nearer], image[nearer] = other[nearer], j
+        return best, image
+
+    def _onto(self, points: Array, k: int, within: float) -> Array:
+        """Return the points of stratum k itself that steps from `points` reach: where conditions fail, on the edge."""
+        result = self._equations[k](points, within)
+        if not self.strata[k].where:
+            return result
+        with np.errstate(all="ignore"):
+            failed = np.stack(self._conditions[k](*result.T), axis=1) < _INSIDE
+            # An edge is no nearer than the whole: what the whole puts out of reach need not look for it.
+            far = ~(_length(result - points) < _MARGIN * within) & failed.any(axis=1)
+        result[far], failed[far] = np.inf, False
+        for pattern in np.unique(failed[failed.any(axis=1)], axis=0):
+            rows = np.flatnonzero((failed == pattern).all(axis=1))
+            broken = tuple(int(c) for c in np.flatnonzero(pattern))
+            edge = self._edge(k, broken)(points[rows], within)
+            with np.errstate(all="ignore"):
+                result[rows] = np.where(self._holds(edge, k)[:, None], edge, np.inf)
+        return result
+
+    def _edge(self, k: int, broken: tuple[int, ...]) -> Projection:
+        stratum = self.strata[k]
+        if (k, broken) not in self._edges:
+            equations = (*stratum.zero, *(stratum.where[c] for c in broken))
+            self._edges[k, broken] = Projection(self._symbols, equations)
+        return self._edges[k, broken]
+
+    def _holds(self, points: Array, k: int) -> npt.NDArray[np.bool_]:
+        """Return which of the points (N, D) satisfy the conditions of stratum k."""
+        if not self.strata[k].where:
+            return np.ones(len(points), dtype=np.bool_)
+        return np.asarray((np.stack(self._conditions[k](*points.T), axis=1) >= _INSIDE).all(axis=1))
 
 
-def _lattice(count: int, size: int) -> Array:
+def _length(moves: Array) -> Array:
+    # Column by column: a norm along so short an axis takes five times as long.
+    return np.asarray(np.sqrt(sum(column * column for column in moves.T)), dtype=np.float64)
+
+
+def lattice(count: int, size: int) -> Array:
     """Return `count` points of the unit cube of a low-discrepancy (Kronecker) lattice, shape (count, size)."""
-    steps = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0])[:size])
-    lattice: Array = (np.arange(1, count + 1)[:, None] * steps + 0.5) % 1.0
-    return lattice
+    steps = np.sqrt(np.array(_PRIMES[:size], dtype=np.float64))
+    return np.asarray((np.arange(1, count + 1)[:, None] * steps + 0.5) % 1.0)

@@ -142,6 +142,43 @@ RIDGE_TWIN = Model(
     lambda x: [0],
     1.0,
 )
+NET = Regression(
+    ("a", "b", "c", "p", "q", "r", "d"), ("a*relu(b*x + c) + p*relu(q*x + r) + d",), ("relu(x)",), inputs(x=BOX), 0.6
+)
+NET_TWIN = Model(
+    lambda w, x: [w[0] * max(w[1] * x[0] + w[2], 0) + w[3] * max(w[4] * x[0] + w[5], 0) + w[6]],
+    lambda w, x: [[*ramp(*w[:3], x[0]), *ramp(*w[3:6], x[0]), 1]],
+    lambda x: [max(x[0], 0)],
+    0.6,
+)
+
+
+def ramp(a, b, c, x):
+    """The derivatives of a relu(b x + c) by a, b and c."""
+    return [b * x + c, a * x, a] if b * x + c > 0 else [0, 0, 0]
+
+
+def net(batch, draw):
+    """SGD on a net of two neurons, whose batches are no multiples of what a kernel adds at once, or are."""
+    loss = NET.population() if draw == "fresh" else NET.sampled(40, 3)
+    return Case(
+        loss,
+        sgd(0.05),
+        minibatch(batch, draw),
+        net_estimate(loss, batch, draw),
+        lambda t: 0.05,
+        priors=(NORMAL,) * 7,
+        reflecting=False,
+        tolerance=2e-6 if draw == "fresh" else 1e-12,
+    )
+
+
+def net_estimate(loss, batch, draw):
+    if draw == "fresh":
+        return twins.fresh(NET_TWIN, [BOX], outputs=1, batch=batch)
+    return twins.indexed(NET_TWIN, loss.data, batch, draw)
+
+
 WELL = potential(("a", "b"), "a**2*b**2/2", [["0.1", "a/2", "0"], ["b/3", "0", "0.2"]])
 WELL_NOISE = twins.noisy(
     lambda w: [w[0] * w[1] ** 2, w[0] ** 2 * w[1]], lambda w: [[0.1, w[0] / 2, 0], [w[1] / 3, 0, 0.2]], 3

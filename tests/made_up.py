@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sandbox.compare import BOUNDS, REFERENCES
+from sandbox.compare import BOUNDS
+from sandbox.reference import REFERENCES
 from sandbox.scenario import Scenario, loads
 
 Array = npt.NDArray[Any]

@@ -14,8 +14,8 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 from sandbox.cli import main
+from sandbox.observer import TUBE_FACTORS
 from sandbox.scenario import Scenario, loads
-from sandbox.simulate import TUBE_FACTORS
 
 Array = npt.NDArray[np.float64]
 

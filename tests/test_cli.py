@@ -15,6 +15,8 @@ from small_runs import WELLS, process, sandbox
 
 from sandbox import __version__, bench
 from sandbox.cli import main
+from sandbox.coverage import coverage
+from sandbox.reference import coefficients
 from sandbox.scenario import load
 
 HOUSE = Path(__file__).parents[1]
@@ -66,16 +68,29 @@ def test_help_is_instant() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_scenario_passes_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+# One with measurements, one with populations.
+@pytest.mark.parametrize("name", ["llc", "uneven_crossing"])
+def test_check_says_what_was_derived(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(HOUSE)
     said = sandbox("check", name)
     assert said.exit_code == 0, said.stderr
     assert said.stderr == ""
     assert "λ = " in said.stdout
     assert "λ unknown" not in said.stdout
+    assert "warning" not in said.stdout
     assert "2 is the edge of stability" in said.stdout
     assert re.search(r"about [\d.]+ s on \d+ threads", said.stdout)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_strata_of_every_shipped_scenario_cover_its_zero_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of random points that descend onto W0, at least 99% land in a tube; λ and m are known for every stratum."""
+    monkeypatch.chdir(HOUSE)
+    scenario = load(name)
+    found = coverage(scenario.population_loss, scenario.prior, scenario.zero_set)
+    assert found.landed >= 10
+    assert len(found.missed) <= 0.01 * found.landed
+    assert None not in coefficients(scenario)
 
 
 # The crossing is the main job below; the cusp takes half a minute, and its measurements have tests of their own.
@@ -186,7 +201,7 @@ def test_the_doctor_finds_the_draws_right() -> None:
 
 @pytest.fixture
 def tiny_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("PARTICLES", 512), ("STEPS", 2), ("FACTOR", 1)):
+    for name, value in (("PARTICLES", 512), ("NET_PARTICLES", 512), ("STEPS", 2), ("FACTOR", 1)):
         monkeypatch.setattr(bench, name, value)
 
 
@@ -194,9 +209,9 @@ def test_the_bench_prints_times_and_ratios(tiny_bench: None) -> None:
     said = sandbox("bench", "--repeats", "1")
     assert said.exit_code == 0, said.stderr
     rows = re.findall(r"^  (\S.*?)\s+(\d+\.\d\d)\s+(\d+\.\d)$", said.stdout, re.MULTILINE)
-    assert [name for name, _, _ in rows].count("sandbox") == 2
-    assert [name for name, _, _ in rows].count("NumPy, vectorised") == 2
-    assert [name for name, _, _ in rows].count("Numba, prange and np.random") == 2
+    assert [name for name, _, _ in rows].count("sandbox") == 3
+    assert [name for name, _, _ in rows].count("NumPy, vectorised") == 3
+    assert [name for name, _, _ in rows].count("Numba, prange and np.random") == 3
     assert all(float(ratio) == 1 for name, _, ratio in rows if name == "sandbox")
     assert all(float(time) > 0 for _, time, _ in rows)
 

@@ -13,8 +13,9 @@ from laws import check_share
 from scipy import special, stats
 from small_runs import ARMS, PARABOLA, WELLS, Array, record_of, small
 
-from sandbox.compare import BOOTSTRAP, REFERENCES, bootstrap, coefficients, compare, preference
+from sandbox.compare import BOOTSTRAP, bootstrap, compare, preference
 from sandbox.errors import InputError
+from sandbox.reference import REFERENCES, coefficients
 from sandbox.scenario import Scenario
 from sandbox.simulate import simulate
 from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED, decide
@@ -166,10 +167,10 @@ def test_references_of_a_parabola_in_closed_form() -> None:
     row = found.sel(stratum="minimum")
     expected = [within(100), within(1 / (2 * level)), 0.1 / np.sqrt(2 * level)]
     assert row.reference_mass.values == pytest.approx(expected, abs=1e-3)
-    assert row.reference_nbeta.values[:2] == pytest.approx([100, 25], rel=1e-5)
-    assert np.isnan(row.reference_nbeta.values[2])
+    assert row.reference_fact.sel(fact="nbeta").values[:2] == pytest.approx([100, 25], rel=1e-5)
+    assert np.isnan(row.reference_fact.sel(fact="nbeta").values[2])
     # The uniform law below the level has the mean level / 3.
-    assert row.reference_level.values == pytest.approx([1 / 200, level, level / 3], rel=1e-3)
+    assert row.reference_fact.sel(fact="mean_excess").values == pytest.approx([1 / 200, level, level / 3], rel=1e-3)
     assert set(verdicts.values()) == {SAME}
 
 
@@ -220,7 +221,7 @@ def test_particles_drawn_from_the_posterior_are_as_simple_as_it() -> None:
     scenario = small(WELLS)
     posterior, found, verdicts = judged(scenario, record_of(scenario, posterior_draws(scenario, 20_000)))
     assert [verdicts[name] for name in ("posterior", "tempered")] == [SAME, SAME]
-    assert found.reference_nbeta.values[:2] == pytest.approx([50, 50], rel=0.05)
+    assert found.reference_fact.sel(fact="nbeta").values[:2] == pytest.approx([50, 50], rel=0.05)
     assert 0.1 < float(posterior.mass[0]) < 0.9
     _, low, high = found.preference.sel(reference="posterior").values
     assert low < 0 < high
@@ -260,7 +261,7 @@ def test_a_loss_that_no_posterior_has_is_said_to_be_out_of_reach() -> None:
     """Particles exactly on W0 have K = 0: the tempered posterior is followed as far as it goes."""
     scenario = small(WELLS)
     _, found, verdicts = judged(scenario, record_of(scenario, np.full((100, 1), 1.0)))
-    assert bool(found.reference_capped.sel(reference="tempered"))
+    assert bool(found.reference_fact.sel(fact="capped", reference="tempered"))
     assert any("below what the tempered" in warning for warning in json_words(found)["warnings"])
     assert verdicts["posterior"] == LESS_SIMPLE
 
@@ -292,6 +293,6 @@ def test_references_follow_each_population_of_its_own() -> None:
     scenario = small(WELLS)
     hot, cold = (record_of(scenario, wells_at(50, 50), excess=level) for level in (0.1, 1e-3))
     _, found = compare(scenario, {"sgd": hot, "langevin": cold}, coefficients(scenario))
-    nbeta = [float(found[name].reference_nbeta.sel(reference="tempered")) for name in ("sgd", "langevin")]
+    nbeta = [float(found[name].reference_fact.sel(fact="nbeta", reference="tempered")) for name in ("sgd", "langevin")]
     assert nbeta[0] < nbeta[1]
     assert tuple(found["sgd"].reference.values) == REFERENCES

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import twins
-from kernel_cases import CASES, LINE_TWIN, TANH_TWIN, TOTAL, kernel, minibatch, sgd
+from kernel_cases import CASES, LINE_TWIN, TANH_TWIN, TOTAL, kernel, minibatch, net, net_estimate, sgd
 from numba import types
 from scipy.integrate import solve_ivp
 
@@ -91,6 +91,19 @@ def test_another_draw_is_told_apart(name, model):
     estimate = twins.indexed(model, case.loss.data, case.gradient.minibatch, "without_replacement")
     with pytest.raises(AssertionError):
         assert_equal_twin(kernel(name), replace(case.twin, estimate=estimate), case.tolerance)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16, 17])
+@pytest.mark.parametrize("draw", ["with_replacement", "fresh"])
+def test_batches_of_any_size_equal_their_twins(batch, draw):
+    """Fewer samples than are added at once, four times as many, one more; a sample too many or too few is noticed."""
+    case = net(batch, draw)
+    moving = case.kernel()
+    assert_equal_twin(moving, case.twin, case.tolerance)
+    for wrong in {batch + 1, max(batch - 1, 2)}:
+        estimate = net_estimate(case.loss, wrong, draw)
+        with pytest.raises(AssertionError):
+            assert_equal_twin(moving, replace(case.twin, estimate=estimate), case.tolerance)
 
 
 def test_a_batch_of_all_samples_is_the_full_gradient():
@@ -278,14 +291,13 @@ def test_clipping_is_not_reflection():
     assert folded.tolist() != np.clip([1.25, -1.5, 3.25], -1, 1).tolist()
 
 
-@pytest.mark.parametrize("name", [LINE, RIDGE])
-def test_single_precision_is_close_and_single(name):
+def test_single_precision_is_close_and_single():
     """Within 2e-5 of the twin after a few steps, with 24 bits in every position."""
     points = starts(300, 2).astype(np.float32).astype(np.float64)
-    single = kernel(name, "float32")
+    single = kernel(RIDGE, "float32")
     moved = after(single, points, 5)
     assert np.array_equal(moved, moved.astype(np.float32))
-    difference = np.abs(moved - after(kernel(name), points, 5)).max()
+    difference = np.abs(moved - after(kernel(RIDGE), points, 5)).max()
     assert 1e-9 < difference < 2e-5
     assert_cuts_change_nothing(single, single.advance)
 
@@ -322,3 +334,16 @@ def test_elementary_functions_keep_their_type(name):
         signature = (real,) * (2 if name in ("max_", "min_", "pow") else 1)
         function.compile(signature)
         assert function.overloads[signature].signature.return_type == real
+
+
+def hides_nan(function):
+    return not np.isnan(function(NAN))
+
+
+def test_kinked_functions_keep_nan_and_their_values():
+    """`x if x > 0 else 0` and `max(0, x)` would show a diverged particle as a dead neuron."""
+    for function, values in ((elementary.relu, [0, 0, 0, 2]), (elementary.step, [0, 0, 0, 1])):
+        assert [function(x) for x in (-INF, -3.0, 0.0, 2.0)] == values
+        assert not hides_nan(function)
+    assert elementary.relu(INF) == INF
+    assert hides_nan(lambda x: x if x > 0 else 0.0)

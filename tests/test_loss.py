@@ -69,6 +69,11 @@ REGRESSIONS = {
         two_inputs,
         lambda x, z: [x],
     ),
+    "relu": (
+        Regression(("w1", "w2"), ("w1 * relu(x - w2)",), ("relu(x + 1/5)",), inputs(x="laplace(0.1, 0.6)"), 0.9),
+        lambda x, w: [w[0] * np.maximum(x - w[1], 0)],
+        lambda x: [np.maximum(x + 0.2, 0)],
+    ),
 }
 every_regression = pytest.mark.parametrize("name", REGRESSIONS)
 
@@ -138,7 +143,13 @@ def test_moments_agree_with_the_sum_over_samples(name):
 
 
 def test_only_the_entangled_model_needs_its_samples():
-    assert [regression.sampled(5, 1).is_affine for regression, *_ in REGRESSIONS.values()] == [True, False, True, True]
+    assert [regression.sampled(5, 1).is_affine for regression, *_ in REGRESSIONS.values()] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_excess_is_free_of_cancellation_near_the_truth():
@@ -166,7 +177,7 @@ def check_population(name, K, w):
     check_close(np.asarray(K), value, 1 + value, 1e-9)
 
 
-@pytest.mark.parametrize("name", ["moments", "tanh"])
+@pytest.mark.parametrize("name", ["moments", "tanh", "relu"])
 def test_population_is_the_integral_over_the_inputs(name):
     loss = REGRESSIONS[name][0].population()
     for w in points():

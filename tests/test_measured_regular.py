@@ -12,12 +12,21 @@ from laws import check_close, prior_of
 from sandbox.errors import InputError
 from sandbox.expression import parse
 from sandbox.loss import Regression, potential
+from sandbox.measured.measurements import FreeEnergy
 from sandbox.measured.minimum import minimise
-from sandbox.measured.regular import flatness, free_energies, laplace, llc_along, typical_curvature
+from sandbox.measured.regular import flatness, laplace, llc_along, typical_curvature
 from sandbox.posterior import level_set
 from sandbox.prior import Distribution
+from sandbox.scenario import loads
 from sandbox.zero_set import Stratum, ZeroSet
 
+SCENARIO = """
+question: BIC?
+parameters: {{w1: "uniform(-1, 1)", w2: "uniform(-1, 1)"}}
+loss: {{model: {model}, truth: 0, inputs: {{x: "normal(0, 1)"}}, samples: 1000}}
+strata: {{origin: {{zero: [w1, w2]}}}}
+measurements: {{free_energy: }}
+"""
 NAMES = ("w1", "w2")
 LINE = prior_of(w="uniform(-1, 1)")
 SQUARE = prior_of(w1="uniform(-1, 1)", w2="uniform(-1, 1)")
@@ -206,27 +215,27 @@ def test_minimiser_of_high_order_wells_and_walls():
 
 
 def test_bic_against_the_free_energy_of_a_regular_model():
-    """F_n - BIC is bounded and Laplace exact; the slope of the singular law with λ = D/2 is BIC's."""
-    found = free_energies(lambda n: AFFINE.sampled(n, 3), SQUARE, (200, 2000, 20_000), 1.0)
-    gap = (found["free_energy"] - found["bic"]).to_numpy()
-    # log of 4 / (2 pi): the prior's density and the Gaussian integral, H = identity but for sampling.
-    check_close(gap, math.log(4 / (2 * math.pi)), 1.0, 0.1)
-    check_close(found["laplace"].to_numpy(), found["free_energy"].to_numpy(), 1.0, 1e-6)
-    check_close((found["bic"] - found["minimum_excess"]).to_numpy(), found["singular"].to_numpy(), 1.0, 1e-12)
+    """K = (w1^2 + w2^2) / 2: F - BIC is a constant, Laplace is exact, and F is log n less that of 2 pi / 4."""
+    found = FreeEnergy().measure(loads(SCENARIO.format(model="w1 * x + w2"), "regular.yaml"))
+    large = found.sel(n=found["n"][found["n"] > 1e3])
+    check_close((large["free_energy"] - np.log(large["n"])).to_numpy(), math.log(4 / (2 * math.pi)), 1.0, 1e-6)
+    assert np.ptp((large["free_energy"] - large["bic"]).to_numpy()) < 1e-6
+    check_close(large["laplace"].to_numpy(), large["free_energy"].to_numpy(), 1.0, 1e-6)
+    check_close(large["singular"].to_numpy(), np.log(large["n"].to_numpy()), 1.0, 1e-12)
 
 
 def test_bic_charges_too_much_where_the_model_is_singular():
     """K = w1^2 w2^2 / 2: F from 2F2, BIC with D/2 = 1 runs away from it, the singular law stays, Laplace is -inf."""
-    samples = (100, 10_000, 1_000_000)
-    found = free_energies(lambda n: PRODUCT.population(), SQUARE, samples, 0.5, 2)
-    exact = [-float(mpmath.log(mpmath.hyp2f2(0.5, 0.5, 1.5, 1.5, -n / 2))) for n in samples]
-    check_close(found["free_energy"].to_numpy(), np.array(exact), 1.0, 1e-6)
-    assert np.isneginf(found["laplace"]).all()
-    off = {name: np.ptp((found[name] - found["free_energy"]).to_numpy()) for name in ("bic", "singular")}
+    found = FreeEnergy().measure(loads(SCENARIO.format(model="w1 * w2 * x"), "singular.yaml"))
+    large = found.sel(n=found["n"][found["n"] > 100])
+    exact = [-float(mpmath.log(mpmath.hyp2f2(0.5, 0.5, 1.5, 1.5, -mpmath.mpf(n) / 2))) for n in large["n"].values]
+    check_close(large["free_energy"].to_numpy(), np.array(exact), 1.0, 1e-6)
+    assert np.isneginf(large["laplace"]).all()
+    off = {name: np.ptp((large[name] - large["free_energy"]).to_numpy()) for name in ("bic", "singular")}
     assert off["bic"] > 4
     assert off["singular"] < 0.6
-    forgotten = free_energies(lambda n: PRODUCT.population(), SQUARE, samples, 0.5, 1)
-    assert np.ptp((forgotten["singular"] - forgotten["free_energy"]).to_numpy()) > 2 * off["singular"]
+    forgotten = large["singular"] + np.log(np.log(large["n"]))
+    assert np.ptp((forgotten - large["free_energy"]).to_numpy()) > 2 * off["singular"]
 
 
 @pytest.mark.parametrize(
@@ -240,9 +249,6 @@ def test_bic_charges_too_much_where_the_model_is_singular():
             lambda: flatness(PRODUCT.population(), SQUARE, strata(far=(("w1 - 5",), None)), 0),
             "no point of the stratum 'far'",
         ),
-        (lambda: free_energies(lambda n: PRODUCT.population(), SQUARE, (2, 10), 0.5), "at least 3"),
-        (lambda: free_energies(lambda n: PRODUCT.population(), SQUARE, (10, 10), 0.5), "rise"),
-        (lambda: free_energies(lambda n: PRODUCT.sampled(10, 1), SQUARE, (20,), 0.5), "for n = 20 has 10 samples"),
     ],
 )
 def test_wrong_input_is_said(call, words):

@@ -11,10 +11,11 @@ import xarray as xr
 from small_runs import ARMS, PARABOLA, WELLS, record_of, small
 
 from sandbox import stability
-from sandbox.compare import BOUNDS, REFERENCES, coefficients, compare
+from sandbox.compare import BOUNDS, compare
+from sandbox.observer import TUBE_FACTORS
+from sandbox.reference import REFERENCES, coefficients
 from sandbox.result import assemble
 from sandbox.scenario import Scenario
-from sandbox.simulate import TUBE_FACTORS
 from sandbox.verdict import LESS_SIMPLE, MEANING, SAME, SIMPLER, UNDECIDED, answer, decide, markdown, words
 
 STRATA = ["flat", "sharp", "elsewhere", "diverged"]
@@ -29,6 +30,7 @@ def comparison(
     expected_elsewhere: float = 0.2,
     over_time: tuple[float, float, float] = (0.0, 0.3, 0.3),
     capped: float = 0,
+    converged: tuple[float, float, float] = (1, 1, 1),
 ) -> xr.Dataset:
     """Return what `compare` would say, the same for every reference; the margins are the scenario's defaults."""
     rest = (1 - expected_elsewhere) / 2
@@ -39,11 +41,12 @@ def comparison(
             "preference_by_tube": (("reference", "tube_factor"), [by_tube] * three),
             "preference_over_time": ("time", list(over_time)),
             "reference_mass": (("reference", "stratum"), [[rest, rest, expected_elsewhere, 0]] * three),
-            "reference_capped": ("reference", [0, capped, 0]),
+            "reference_fact": (("fact", "reference"), [[0, capped, 0], list(converged)]),
             "occupancy": (("time", "stratum", "bound"), np.repeat(np.array([last] * 3)[..., None], 3, axis=2)),
         },
         coords={
             "reference": list(REFERENCES),
+            "fact": ["capped", "converged"],
             "bound": list(BOUNDS),
             "tube_factor": list(TUBE_FACTORS),
             "time": [0, 50, 100],
@@ -52,7 +55,7 @@ def comparison(
     )
 
 
-def posterior(*, sharp: float = 0.5, multiplicity: float = 1, converged: bool = True) -> xr.Dataset:
+def posterior(*, sharp: float = 0.5, multiplicity: float = 1) -> xr.Dataset:
     """Return what decides about the strata: λ = 1/4, m = 1 at the flat one, as said at the sharp one."""
     return xr.Dataset(
         {
@@ -60,7 +63,7 @@ def posterior(*, sharp: float = 0.5, multiplicity: float = 1, converged: bool = 
             "multiplicity": ("stratum", [1, multiplicity, NAN, NAN]),
         },
         coords={"stratum": STRATA},
-        attrs={"converged": int(converged)},
+        attrs={"witness": "tempered SMC, 4 runs"},
     )
 
 
@@ -91,7 +94,7 @@ def decided(found: xr.Dataset, scenario: Scenario | None = None, truth: xr.Datas
         ({}, {"sharp": NAN}, UNDECIDED, "λ is neither known nor stated for sharp"),
         ({}, {"sharp": 0.25}, SAME, "all strata have the same λ and m"),
         ({}, {"sharp": 0.25, "multiplicity": 2}, SIMPLER, "lies above 0"),
-        ({}, {"converged": False}, UNDECIDED, "did not converge"),
+        ({"converged": (0, 0, 0)}, {}, UNDECIDED, "the witness did not converge (tempered SMC, 4 runs)"),
     ],
 )
 def test_the_verdict_follows_from_the_numbers(
@@ -101,6 +104,11 @@ def test_the_verdict_follows_from_the_numbers(
     assert list(said["verdicts"]) == list(REFERENCES)
     assert set(said["verdicts"].values()) == {verdict}
     assert all(reason in text for text in said["reasons"].values())
+
+
+def test_a_witness_that_failed_once_spoils_that_reference_only() -> None:
+    said = decided(comparison(converged=(1, 0, 1)))
+    assert list(said["verdicts"].values()) == [SIMPLER, UNDECIDED, SIMPLER]
 
 
 def test_the_thresholds_are_the_scenarios() -> None:

@@ -68,9 +68,16 @@ def numpy_function(symbols: Sequence[Any], expressions: Sequence[Any]) -> Callab
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
         with np.errstate(all="ignore"):
             results = plain(*arrays)
-        return [np.array(np.broadcast_to(result, shape), dtype=np.float64) for result in results]
+        return [_own(result, shape) for result in results]
 
     return function
+
+
+def _own(result: Any, shape: tuple[int, ...]) -> Array:
+    """Return a result as an array of the common shape that nobody else holds."""
+    if isinstance(result, np.ndarray) and result.shape == shape and result.dtype == np.float64:
+        return result.copy()
+    return np.array(np.broadcast_to(result, shape), dtype=np.float64)
 
 
 def common(expressions: Sequence[Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:

@@ -1,6 +1,6 @@
 """Gradient estimators, one file each: the only place where SGD's noise enters. To add one: write it, list it here."""
 
-from sandbox.gradients.base import GRADIENT, Estimator, Stage
+from sandbox.gradients.base import GRADIENT, Estimator, Formula, Stage
 from sandbox.gradients.full import Full
 from sandbox.gradients.minibatch import Minibatch
 from sandbox.gradients.noisy import Noisy
@@ -8,4 +8,4 @@ from sandbox.gradients.noisy import Noisy
 ESTIMATORS: dict[str, type[Estimator]] = {"full": Full, "minibatch": Minibatch, "noisy": Noisy}
 """Every estimator by name. One without fields is written by its name alone."""
 
-__all__ = ["ESTIMATORS", "GRADIENT", "Estimator", "Full", "Minibatch", "Noisy", "Stage"]
+__all__ = ["ESTIMATORS", "GRADIENT", "Estimator", "Formula", "Full", "Minibatch", "Noisy", "Stage"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,17 @@ Array = npt.NDArray[np.float64]
 
 
 GRADIENT = "gradient(w, s, g)"
-"""The source line that leaves in g the loss's gradient for the columns in s."""
+"""The source line that leaves in g the gradient for what stands in s."""
 SAMPLE_GRADIENT = "h = np.empty(g.size, real)"
 """The source line that allocates h, the gradient of one sample, where gradients are summed up in g."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The gradient of L_n as `expressions` (D of them) in the parameters and in `symbols`, whose planes `s` holds."""
+
+    expressions: Sequence[Any]
+    symbols: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -28,14 +36,16 @@ class Stage:
 
     `imports` lists "module.name" of lane functions; `functions` are further definitions; `allocate` runs once per
     call and `estimate` once per step, leaving the gradient of L_n at the block w in g. The lines may use `w`, `g`,
-    `s` (one plane per column of the loss), `table`, `weights` (see `rows`),
-    `gradient(w, s, g)`, `particle`, `step`, `key`, and the constants named by `Estimator.stage`'s `constant`.
+    `s` (one plane per symbol of `formula`), `table`, `weights` (see `rows`), `gradient(w, s, g)`, `particle`, `step`,
+    `key`, and the constants named by `Estimator.stage`'s `constant`. `formula` says what `gradient(w, s, g)` computes;
+    without one it is the sample loss's gradient, in the loss's columns.
     """
 
     estimate: tuple[str, ...]
     allocate: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    formula: Formula | None = None
 
 
 class Estimator(Settings):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
+import sympy
+
+from sandbox.block import lane_code, planes
+from sandbox.cumulative import Density, Measure, cumulative
+from sandbox.expression import Pieces, gradient
 from sandbox.gradients.base import GRADIENT, SAMPLE_GRADIENT, Array, Estimator, Stage
 from sandbox.loss import Loss
 
@@ -15,7 +21,9 @@ class Full(Estimator):
     name: ClassVar[str] = "full"
 
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
-        """Return one evaluation at the column means where they say all, else a pass over the samples."""
+        """Return one evaluation at the column means where they say all, else a pass over intervals or samples."""
+        if loss.pieces is not None and loss.measure is not None:
+            return _by_pieces(loss.symbols, loss.pieces, loss.measure, constant)
         if loss.is_affine:
             return Stage(
                 imports=("sandbox.block.spread_row",),
@@ -35,7 +43,97 @@ class Full(Estimator):
         )
 
     def rows(self, loss: Loss) -> tuple[Array, Array]:
-        """Return the column means as the only row where they say all."""
+        """Return the column means as the only row where they say all; prefix sums and sorted inputs for pieces."""
+        if isinstance(loss.measure, Density):
+            return np.zeros((1, 0)), np.ones(1)
+        if loss.measure is not None:
+            return loss.measure.high + loss.measure.low, loss.measure.inputs
         if loss.is_affine:
             return loss.moments[None, :], loss.weights[:1] * 0 + 1
         return loss.table, loss.weights
+
+
+def _by_pieces(symbols: Sequence[Any], pieces: Pieces, measure: Measure, constant: Callable[[float], str]) -> Stage:
+    """Return the walk along the intervals: on each, the gradient is one evaluation at its moments."""
+    moving, kinks, moments = pieces.moving, len(pieces.kinks), len(pieces.moments)
+    if isinstance(measure, Density):
+        kind, (low, high) = "real", (constant(end) for end in measure.support)
+        find, arguments = "find_crossings", f"bounds, slopes, offsets, {low}, {high}"
+        below, imports, functions = "cumulate({0}, {1}, constants)", [], [_cumulate(measure, constant)]
+    else:
+        kind, low, high = "np.uint32", "0", "weights.size"
+        find, arguments = "find_ranks", "bounds, slopes, offsets, weights, probed"
+        below, imports, functions = "gather_sums({0}, table, {1})", ["sandbox.search.gather_sums"], []
+    walk = ("next_interval", "take_moments", "take_steps")
+    each = below.format(f"levels[kink * {moments} * LANES :]", "bounds[kink * LANES :]")
+    return Stage(
+        imports=(*(f"sandbox.search.{name}" for name in (find, *walk)), "sandbox.block.clear", *imports),
+        functions=(
+            *functions,
+            _lines("fix_lines", symbols, pieces.kinks, range(moving, kinks)),
+            _lines("move_lines", symbols, pieces.kinks, range(moving)),
+            _add_interval(symbols, pieces),
+        ),
+        allocate=(
+            *(f"{name} = np.empty({kinks} * LANES, real)" for name in ("slopes", "offsets")),
+            *(f"{name} = np.empty({moments} * LANES, real)" for name in ("lowest", "lower")),
+            f"levels = np.empty({(kinks + 1) * moments} * LANES, real)",
+            f"interval = np.empty({moments + kinks} * LANES, real)",
+            f"moments, steps = interval[: {moments} * LANES], interval[{moments} * LANES :]",
+            f"bounds = np.empty({kinks} * LANES, {kind})",
+            *(f"{name} = np.empty(LANES, {kind})" for name in ("start", "end")),
+            "probed, which = np.empty(LANES, real), np.empty(LANES, np.uint32)",
+            # What depends on no parameter is found once.
+            f"end[:] = {low}",
+            below.format("lowest", "end"),
+            f"end[:] = {high}",
+            below.format(f"levels[{kinks * moments} * LANES :]", "end"),
+            "fix_lines(w, slopes, offsets)",
+            f"{find}({arguments}, {moving}, {kinks})",
+            f"for kink in range({moving}, {kinks}):",
+            f"    {each}",
+        ),
+        estimate=(
+            "clear(g)",
+            "move_lines(w, slopes, offsets)",
+            f"{find}({arguments}, 0, {moving})",
+            f"for kink in range({moving}):",
+            f"    {each}",
+            f"end[:] = {low}",
+            "lower[:] = lowest",
+            f"for crossed in range({kinks + 1}):",
+            f"    next_interval(start, end, which, bounds, {high})",
+            "    take_moments(moments, lower, levels, which)",
+            "    take_steps(steps, start, bounds, slopes)",
+            "    add_interval(w, interval, g)",
+        ),
+    )
+
+
+def _lines(name: str, symbols: Sequence[Any], kinks: Sequence[tuple[Any, Any]], which: range) -> str:
+    outputs = {
+        f"{array}[{k} * LANES + i]": part
+        for k in which
+        for array, part in zip(("slopes", "offsets"), kinks[k], strict=True)
+    }
+    if not outputs:
+        return f"@lane_function\ndef {name}(w, slopes, offsets):\n    return"
+    return lane_code(name, ("w", "slopes", "offsets"), outputs, planes("w", symbols))
+
+
+def _add_interval(symbols: Sequence[Any], pieces: Pieces) -> str:
+    totals = [sympy.Symbol(f"_g{j}", real=True) for j in range(len(symbols))]
+    slopes = gradient(pieces.expression, symbols)
+    outputs = {f"g[{j} * LANES + i]": total + slopes[j] for j, total in enumerate(totals)}
+    names = planes("w", symbols) | planes("s", pieces.columns) | planes("g", totals)
+    return lane_code("add_interval", ("w", "s", "g"), outputs, names)
+
+
+def _cumulate(measure: Density, constant: Callable[[float], str]) -> str:
+    """Return the source that leaves in `level` the moments below x."""
+    numbers = (1 / measure.mass, *measure.distribution.arguments)
+    x, share, *arguments = (sympy.Symbol(f"_x{k}", real=True) for k in range(len(numbers) + 1))
+    primitives = cumulative(measure.distribution.family, x, arguments, measure.degrees)
+    outputs = {f"level[{c} * LANES + i]": share * primitive for c, primitive in enumerate(primitives)}
+    scalars = {symbol: constant(value) for symbol, value in zip((share, *arguments), numbers, strict=True)}
+    return lane_code("cumulate", ("level", "x", "constants"), outputs, {x: "x[i]"}, scalars)

@@ -10,18 +10,20 @@ The ways differ by up to 10x in stationary variance, so a scenario says which:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import sympy
 from pydantic import Field
 
-from sandbox.block import lane_code, planes
+from sandbox.block import paired, planes, sum_code
 from sandbox.draws import STREAM_BATCH, STREAM_INPUT
 from sandbox.errors import InputError
-from sandbox.gradients.base import GRADIENT, SAMPLE_GRADIENT, Estimator, Stage
+from sandbox.expression import numpy_function
+from sandbox.expression.functions import Relu, Step
+from sandbox.gradients.base import GRADIENT, Array, Estimator, Formula, Stage
 from sandbox.loss import Loss
 
 Draw = Literal["with_replacement", "without_replacement", "reshuffled", "fresh"]
@@ -57,112 +59,224 @@ class Minibatch(Estimator):
             raise InputError(f"a batch of {self.minibatch} is larger than n = {loss.samples}").within("minibatch")
 
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
-        """Return the loop over the batch: draw one sample per lane, then add its share."""
-        source = _fresh(loss, constant) if self.draw == "fresh" else _INDEXED[self.draw]
-        each: tuple[str, ...]
-        end: tuple[str, ...]
-        blocks: tuple[str, ...]
-        # Where the data enter through means only, the batch's mean row is all that the gradient needs.
-        if loss.is_affine:
-            start, each, end, blocks = "clear(s)", (source.add_row,), (GRADIENT,), ()
-        else:
-            each = (source.set_row, "gradient(w, s, h)", "accumulate(g, h, share)")
-            start, end, blocks = "clear(g)", (), (SAMPLE_GRADIENT,)
-        loop = tuple(f"    {line}" for line in (*source.draw, *each))
+        """Return the loop over the batch, four samples at a time: draw them for each lane, then add their terms."""
+        sums = _separated(loss)
+        source = _fresh(loss, constant) if self.draw == "fresh" else _indexed(list(sums.columns), self.draw)
+        columns = {c: e.xreplace(source.data) for c, e in sums.columns.items()} if source.data else {}
+        outputs = {f"s[{j} * LANES + i]": term.xreplace(columns) for j, term in enumerate(sums.terms)}
+        arguments = ("w", *source.arguments, "first", "s")
+        names = planes("w", loss.symbols)
+        functions = [
+            sum_code(f"add_{count}", arguments, count, outputs, names, source.names, source.scalars)
+            for count in (1, GROUP)
+        ]
+        call = ", ".join(arguments)
+        loop = (
+            f"count = min({GROUP}, batch - sample)",
+            *source.draw,
+            "first = 0",
+            f"if count == {GROUP}:",
+            f"    add_{GROUP}({call})",
+            "else:",
+            "    for first in range(count):",
+            f"        add_1({call})",
+        )
         return Stage(
-            imports=("sandbox.block.clear", "sandbox.block.accumulate", *source.imports),
-            functions=source.functions,
+            imports=("sandbox.block.clear", "sandbox.block.scale", *source.imports),
+            functions=tuple(functions),
             allocate=(
                 f"batch = int({constant(self.minibatch)})",
                 "share = real(1) / real(batch)",
-                *blocks,
                 *source.allocate,
             ),
-            estimate=(start, *source.prepare, "for sample in range(batch):", *loop, *end),
+            estimate=(
+                "clear(s)",
+                *source.prepare,
+                f"for sample in range(0, batch, {GROUP}):",
+                *(f"    {line}" for line in loop),
+                "scale(s, share)",
+                GRADIENT,
+            ),
+            formula=sums.formula,
         )
+
+    def rows(self, loss: Loss) -> tuple[Array, Array]:
+        """Return what the terms of a batch need of each sample, and the weights."""
+        columns = tuple(_separated(loss).columns.values())
+        if columns == loss.column_expressions:
+            return loss.table, loss.weights
+        return np.stack(numpy_function(loss.data_symbols, columns)(*loss.data.T), axis=1), loss.weights
+
+
+GROUP = 4
+"""Samples drawn and added in one pass over the lanes: as many as one Philox call has words."""
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What a batch's gradient needs: `terms` in w and in the columns, whose means over the batch are in `formula`.
+
+    `columns` are expressions in the loss's data symbols.
+    """
+
+    terms: tuple[Any, ...]
+    formula: Formula
+    columns: Mapping[Any, Any]
+
+
+def _separated(loss: Loss) -> _Terms:
+    """Take out of the sum over a batch what need not be in it.
+
+    Where the data enter through means only, the terms are the columns. Elsewhere each derivative is c(w) t(w, data),
+    and only t is summed. What depends on the data alone (a truth plus its noise) is a column of its own, unless that
+    makes more columns: to fetch one takes longer than a multiplication.
+    """
+    columns = dict(zip(loss.columns, loss.column_expressions, strict=True))
+    if loss.is_affine:
+        return _Terms(loss.columns, Formula(loss.gradient_expressions, loss.columns), columns)
+    forms = [_averaged(loss.gradient_expressions, loss.columns, split) for split in (_whole, _by_sides)]
+    gradient, means = min(forms, key=lambda form: len(form[1]))
+    parts: dict[Any, Any] = {}
+    shorter = [_without_data(term, frozenset(loss.symbols), parts) for term in means]
+    if len(parts) <= len(columns):
+        columns = {part: expression.xreplace(columns) for expression, part in parts.items()}
+    terms = shorter if len(parts) <= len(columns) else means
+    return _Terms(tuple(terms), Formula(gradient, list(means.values())), columns)
+
+
+def _averaged(
+    derivatives: Sequence[Any], columns: Sequence[Any], split: Callable[[Any], Sequence[Any]]
+) -> tuple[list[Any], dict[Any, Any]]:
+    """Return the derivatives in symbols for the means of the parts that `split` makes, and the symbol of each part."""
+    means: dict[Any, Any] = {}
+    gradient = []
+    for derivative in derivatives:
+        parts = [part.as_independent(*columns, as_Add=False) for part in split(sympy.factor_terms(derivative))]
+        symbols = [means.setdefault(term, sympy.Symbol(f"_m{len(means)}", real=True)) for _, term in parts]
+        gradient.append(sympy.Add(*(c * symbol for (c, _), symbol in zip(parts, symbols, strict=True))))
+    return gradient, means
+
+
+def _whole(product: Any) -> tuple[Any, ...]:
+    return (product,)
+
+
+def _by_sides(product: Any) -> Sequence[Any]:
+    """Split r relu(b x + c) into b r x step + c r step: a neuron's other derivatives need the same two means."""
+    factors = sympy.Mul.make_args(product)
+    slopes = sympy.expand(sympy.Mul(*(factor.args[0] for factor in factors if isinstance(factor, Relu))))
+    if not slopes.is_Add:
+        return (product,)
+    rest = sympy.Mul(*(Step(*factor.args) if isinstance(factor, Relu) else factor for factor in factors))
+    return [rest * part for part in slopes.args]
+
+
+def _without_data(expression: Any, parameters: frozenset[Any], parts: dict[Any, Any]) -> Any:
+    """Return the expression with a symbol for each part that depends on data alone; `parts` names their symbols."""
+    if not expression.free_symbols:
+        return expression
+    if not expression.free_symbols & parameters:
+        return parts.setdefault(expression, sympy.Symbol(f"_p{len(parts)}", real=True))
+    arguments = list(expression.args)
+    if expression.is_Add or expression.is_Mul:
+        data = [a for a in arguments if a.free_symbols and not a.free_symbols & parameters]
+        arguments = [a for a in arguments if a not in data] + ([expression.func(*data)] if data else [])
+    return expression.func(*(_without_data(a, parameters, parts) for a in arguments)) if arguments else expression
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Source lines that give each lane a sample: `prepare` once a step, `draw` once a sample, then the columns' row."""
+    """Source lines that give each lane samples: `prepare` once a step, `draw` for `count` of them from `sample` on.
 
+    `names` finds the columns of sample `first` + k of those drawn in the arrays `arguments`; or else what `data`, the
+    loss's data symbols, are expressions of, with `scalars` from the constants.
+    """
+
+    arguments: tuple[str, ...]
+    names: dict[Any, str]
     imports: tuple[str, ...]
     allocate: tuple[str, ...]
-    prepare: tuple[str, ...]
     draw: tuple[str, ...]
-    set_row: str = "gather_row(s, table, row)"
-    add_row: str = "add_rows(s, table, row, share)"
-    functions: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
+    data: dict[Any, Any] = field(default_factory=dict)
+    scalars: dict[Any, str] = field(default_factory=dict)
 
 
-_ROWS = ("sandbox.block.gather_row", "sandbox.block.add_rows", "sandbox.draws.fill_bits")
-_BITS = "bits = np.empty(4 * LANES, np.uint32)"
+_BITS = "sandbox.draws.fill_bits"
 
 
-def _permuted(step: str, position: str) -> _Source:
+def _indexed(columns: Sequence[Any], draw: Draw) -> _Source:
+    """Rows of the table, whose indices are drawn."""
+    size = len(columns)
+    gather = f"gather_row(rows[k * {size} * LANES :], table, %s, {size})"
+    allocate = (f"rows = np.empty({GROUP} * {size} * LANES, real)",)
+    arguments, names = ("rows",), paired("rows", columns, f"(first + k) * {size}")
+    if draw == "with_replacement":
+        return _Source(
+            arguments,
+            names,
+            imports=("sandbox.block.gather_row", "sandbox.draws.draw_indices"),
+            allocate=(*allocate, "indices = np.empty(4 * LANES, np.uint32)"),
+            draw=(
+                f"draw_indices(indices, sample // 4, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                "for k in range(count):",
+                f"    {gather % 'indices[k * LANES :]'}",
+            ),
+        )
+    permutation, position = {
+        "without_replacement": ("step", "sample"),
+        "reshuffled": ("step // batches", "step % batches * batch + sample"),
+    }[draw]
     return _Source(
-        imports=(*_ROWS, "sandbox.draws.fill_permuted"),
-        allocate=(_BITS, "row = np.empty(3 * LANES, np.uint32)", "batches = table.shape[0] // batch"),
-        prepare=(f"fill_bits(bits, 0, 1, particle, {step}, {STREAM_BATCH}, key)",),
-        draw=(f"fill_permuted(row, {position}, table.shape[0], bits)",),
-    )
-
-
-_INDEXED = {
-    "with_replacement": _Source(
-        imports=(*_ROWS, "sandbox.draws.fill_indices"),
-        allocate=(_BITS, "indices = np.empty(4 * LANES, np.uint32)"),
-        prepare=(),
-        draw=(
-            "if sample % 4 == 0:",
-            f"    fill_bits(bits, sample // 4, 1, particle, step, {STREAM_BATCH}, key)",
-            "    fill_indices(indices, bits, 4, table.shape[0])",
-            "row = indices[sample % 4 * LANES : (sample % 4 + 1) * LANES]",
+        arguments,
+        names,
+        imports=("sandbox.block.gather_row", _BITS, "sandbox.draws.fill_permuted"),
+        allocate=(
+            *allocate,
+            "bits = np.empty(4 * LANES, np.uint32)",
+            "indices = np.empty(3 * LANES, np.uint32)",
+            "batches = table.shape[0] // batch",
         ),
-    ),
-    "without_replacement": _permuted("step", "sample"),
-    "reshuffled": _permuted("step // batches", "step % batches * batch + sample"),
-}
+        prepare=(f"fill_bits(bits, 0, 1, particle, {permutation}, {STREAM_BATCH}, key)",),
+        draw=(
+            "for k in range(count):",
+            f"    fill_permuted(indices, {position} + k, table.shape[0], bits)",
+            f"    {gather % 'indices'}",
+        ),
+    )
 
 
 def _fresh(loss: Loss, constant: Callable[[float], str]) -> _Source:
-    """Inputs and noise from standard draws; a group of samples shares Philox calls, so that no word is thrown away."""
-    normals = [k for k, source in enumerate(loss.sources) if source.standard == "normal"]
-    uniforms = [k for k, source in enumerate(loss.sources) if source.standard == "uniform"]
-    pairs = (len(normals) + 1) // 2
-    words = 2 * pairs + len(uniforms)
-    group = 4 // math.gcd(words, 4)
-    calls = group * words // 4
-    return _Source(
-        imports=("sandbox.draws.fill_bits", "sandbox.draws.fill_normals", "sandbox.draws.fill_uniforms"),
-        allocate=(
-            f"bits = np.empty({4 * calls} * LANES, np.uint32)",
-            f"normals = np.empty({2 * pairs} * LANES, np.float32)",
-            f"uniforms = np.empty({len(uniforms)} * LANES, real)",
-            "row = np.empty(s.size, real)",
-        ),
-        prepare=(),
-        draw=(
-            f"if sample % {group} == 0:",
-            f"    fill_bits(bits, sample // {group} * {calls}, {calls}, particle, step, {STREAM_INPUT}, key)",
-            f"start = sample % {group} * {words} * LANES",
-            f"fill_normals(normals, bits[start:], {pairs})",
-            f"fill_uniforms(uniforms, bits[start + {2 * pairs} * LANES :], {len(uniforms)})",
-        ),
-        set_row="fresh_row(normals, uniforms, constants, s)",
-        add_row="fresh_row(normals, uniforms, constants, row); accumulate(s, row, share)",
-        functions=(_fresh_row(loss, normals, uniforms, constant),),
-    )
-
-
-def _fresh_row(loss: Loss, normals: list[int], uniforms: list[int], constant: Callable[[float], str]) -> str:
-    standard = {k: sympy.Symbol(f"_d{k}", real=True) for k in range(len(loss.sources))}
-    names = planes("normals", [standard[k] for k in normals]) | planes("uniforms", [standard[k] for k in uniforms])
+    """Inputs and noise from standard draws; the samples of a group share Philox calls, so no word is thrown away."""
+    standard = [sympy.Symbol(f"_d{k}", real=True) for k in range(len(loss.sources))]
+    normals = [d for d, source in zip(standard, loss.sources, strict=True) if source.standard == "normal"]
+    uniforms = [d for d, source in zip(standard, loss.sources, strict=True) if source.standard == "uniform"]
+    even = len(normals) + len(normals) % 2
+    words = even + len(uniforms)
     scalars: dict[Any, str] = {}
     values: dict[Any, Any] = {}
     for k, source in enumerate(loss.sources):
         arguments = [sympy.Symbol(f"_c{k}_{j}", real=True) for j in range(len(source.arguments))]
         scalars |= {symbol: constant(value) for symbol, value in zip(arguments, source.arguments, strict=True)}
         values[loss.data_symbols[k]] = source.from_standard(standard[k], arguments)
-    outputs = {f"row[{c} * LANES + i]": e.xreplace(values) for c, e in enumerate(loss.column_expressions)}
-    return lane_code("fresh_row", ("normals", "uniforms", "constants", "row"), outputs, names, scalars)
+    return _Source(
+        arguments=("normals", "uniforms", "constants"),
+        names=planes("normals", normals, f"(first + k) * {even}")
+        | planes("uniforms", uniforms, f"(first + k) * {len(uniforms)}"),
+        imports=(_BITS, "sandbox.draws.fill_normals", "sandbox.draws.fill_uniforms"),
+        allocate=(
+            f"bits = np.empty({GROUP} * {words} * LANES, np.uint32)",
+            f"normals = np.empty({GROUP} * {even} * LANES, np.float32)",
+            f"uniforms = np.empty({GROUP} * {len(uniforms)} * LANES, real)",
+        ),
+        draw=(
+            f"calls = (count * {words} + 3) // 4",
+            f"fill_bits(bits, sample // 4 * {words}, calls, particle, step, {STREAM_INPUT}, key)",
+            "for k in range(count):",
+            f"    fill_normals(normals[k * {even} * LANES :], bits[k * {words} * LANES :], {even // 2})",
+            f"    fill_uniforms(uniforms[k * {len(uniforms)} * LANES :], bits[(k * {words} + {even}) * LANES :], "
+            f"{len(uniforms)})",
+        ),
+        data=values,
+        scalars=scalars,
+    )

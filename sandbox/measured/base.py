@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
+from sandbox.exact import LearningCoefficient
 from sandbox.loss import Loss, Regression
 from sandbox.prior import Prior
 from sandbox.settings import Settings
@@ -37,6 +41,10 @@ class Subject(Protocol):
         """W0 with its strata."""
 
     @property
+    def theory(self) -> LearningCoefficient | None:
+        """λ and m of W0, where known."""
+
+    @property
     def nbeta(self) -> float:
         """Inverse temperature times n."""
 
@@ -58,3 +66,15 @@ class Measurement(Settings):
     @abstractmethod
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return the record. Its attributes `estimate`, `low`, `high` (95%) hold λ where λ is what is measured."""
+
+
+class AtPoints(Measurement):
+    """A measurement around given points: where particles landed, and draws from the posterior."""
+
+    def measure(self, subject: Subject) -> xr.Dataset:
+        """Return the record without any points."""
+        return self.measure_at(subject, {})
+
+    @abstractmethod
+    def measure_at(self, subject: Subject, landed: Mapping[str, npt.NDArray[np.float64]]) -> xr.Dataset:
+        """Return the record for points (N, D) of each source: a population's name, or "posterior"."""

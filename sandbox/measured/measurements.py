@@ -19,8 +19,10 @@ from sandbox.measured.free_energy import free_energy
 from sandbox.measured.labelled import Array, labelled
 from sandbox.measured.local import llc_report
 from sandbox.measured.marginals import posterior_and_laplace
+from sandbox.measured.phases import Phases
 from sandbox.measured.regular import flatness, laplace, llc_along
-from sandbox.measured.volume import volume
+from sandbox.measured.settled import LocalLlc
+from sandbox.measured.volume import PARTICLES, volume
 from sandbox.measured.waic import expectations, waic_over_data_sets
 from sandbox.measured.wbic import wbic_along
 from sandbox.measured.zeta import zeta
@@ -33,7 +35,7 @@ class Volume(Measurement):
 
     name: ClassVar[str] = "volume"
     quick: ClassVar[dict[str, int]] = {"particles": 1024}
-    particles: int = Field(default=8192, ge=512, le=10**6, description="particles, in 16 independent replicas")
+    particles: int = Field(default=PARTICLES, ge=512, le=10**6, description="particles, in 16 independent replicas")
     decades: float = Field(default=60.0, gt=1, le=250, description="the descent ends at e = 10^-decades at the latest")
 
     def measure(self, subject: Subject) -> xr.Dataset:
@@ -222,7 +224,7 @@ class Flatness(Measurement):
 
 
 MEASUREMENTS: dict[str, type[Measurement]] = {
-    m.name: m for m in (Volume, FreeEnergy, Zeta, Llc, Wbic, Waic, Laplace, Flatness)
+    m.name: m for m in (Volume, FreeEnergy, Zeta, Llc, Wbic, Waic, Laplace, Flatness, Phases, LocalLlc)
 }
 
 
@@ -231,19 +233,15 @@ def _counted(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords(point=np.arange(data.sizes["point"]))
 
 
-def _theory(subject: Subject) -> exact.LearningCoefficient | None:
-    return exact.whole(subject.population_loss, subject.prior, subject.zero_set)
-
-
 def _value(subject: Subject) -> float:
     """Return λ of W0, nan where it is not known."""
-    theory = _theory(subject)
+    theory = subject.theory
     return float(theory.rank[0]) if theory else math.nan
 
 
 def _with_theory(found: xr.Dataset, subject: Subject, what: str = "") -> xr.Dataset:
     """Add the exact λ and m of W0 to the attributes, and say both in a sentence."""
-    theory = _theory(subject)
+    theory = subject.theory
     attrs: dict[str, Any] = {
         "exact": float(theory.rank[0]) if theory else math.nan,
         "exact_multiplicity": -theory.rank[1] if theory else 0,
@@ -259,7 +257,7 @@ def _with_theory(found: xr.Dataset, subject: Subject, what: str = "") -> xr.Data
 
 def _singular(subject: Subject, n: Array) -> Array:
     """Return λ log n - (m - 1) log log n, nan where λ is not known."""
-    theory = _theory(subject)
+    theory = subject.theory
     if theory is None:
         return np.full(len(n), math.nan)
     result: Array = float(theory.rank[0]) * np.log(n) + (theory.rank[1] + 1) * np.log(np.log(n))

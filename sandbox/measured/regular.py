@@ -9,7 +9,6 @@ two points of equal spectrum may differ in λ. What is infinite is returned as i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -79,62 +78,6 @@ def laplace(
         },
         coords={"parameter": np.array(loss.parameters, dtype=object)},
         attrs={"nbeta": nbeta},
-    )
-
-
-def free_energies(
-    loss_of: Callable[[int], Loss],
-    prior: Prior,
-    samples: Sequence[int],
-    learning_coefficient: float,
-    multiplicity: int = 1,
-    *,
-    tolerance: float | None = None,
-) -> xr.Dataset:
-    """Return F_n - n S_n over n beside what BIC, Laplace and singular theory make of it: dimension `n`.
-
-    loss_of: n -> the loss on n samples, or the population's for every n. One to three parameters.
-
-    `free_energy`: exact; its derivative by log n on unchanging data, n E[K_n], is `free_energy_slope`. `bic`: n K_n(w^)
-    + (D/2) log n. `laplace`: -log of Laplace's evidence, -inf where the Hessian is singular. `singular`: λ log n -
-    (m - 1) log log n, of which F_n is known up to a term that stays bounded (Watanabe 2009, chapter 6).
-    Raises InputError where n is below 3 (log log n <= 0) or does not rise.
-    """
-    if not len(samples) or samples[0] < 3 or (np.diff(samples) <= 0).any():
-        raise InputError(f"the numbers of samples are {list(samples)}; they must be at least 3 and rise")
-    rows = []
-    for n in samples:
-        loss = loss_of(n)
-        if loss.samples not in (None, n):
-            raise InputError(f"the loss for n = {n} has {loss.samples} samples")
-        measure = posterior(loss.excess, prior, n, tolerance=tolerance)
-        minimum = minimise(loss, prior)
-        lowest = n * minimum.excess
-        rows.append(
-            (
-                -measure.log_evidence,
-                n * measure.mean(loss.excess(measure.points)),
-                lowest,
-                lowest + len(loss.parameters) / 2 * math.log(n),
-                -_laplace(loss, prior, n, minimum)[2],
-                learning_coefficient * math.log(n) - (multiplicity - 1) * math.log(math.log(n)),
-            )
-        )
-    names = {
-        "free_energy": "F_n - n S_n, by quadrature",
-        "free_energy_slope": "E[n K_n], the derivative of F_n by log n",
-        "minimum_excess": "n K_n at the minimiser",
-        "bic": "BIC - n S_n",
-        "laplace": "minus Laplace's log evidence",
-        "singular": "λ log n - (m - 1) log log n",
-    }
-    return xr.Dataset(
-        {
-            name: labelled("n", column, words, "nat")
-            for (name, words), column in zip(names.items(), np.array(rows).T, strict=True)
-        },
-        coords={"n": labelled("n", np.array(samples), "number of samples", "sample")},
-        attrs={"learning_coefficient": learning_coefficient, "multiplicity": multiplicity},
     )
 
 

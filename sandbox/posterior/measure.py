@@ -16,12 +16,15 @@ class Measure:
 
     points: (N, D); weights: (N,), positive, sum 1.
     log_evidence: log of the integral that normalises it, log ∫ exp(-nbeta K_n) φ; for a level set log φ{K_n <= level}.
-    error: estimated relative error of that integral.
+    error: estimated relative error of that integral; from sampling, half the width of its 95% interval.
     share_error: estimated absolute error of the masses of the labels it was refined for; nan without labels.
     nbeta: inverse temperature times n; nan for a level set.
     converged: whether both errors are within what was asked for.
-    cells: intervals of the innermost rule that were evaluated.
+    cells: intervals of the innermost rule that were evaluated; from sampling, energies and gradients.
     capped: whether `tempered` met the largest nbeta allowed before the mean energy asked for.
+    share_errors: from sampling with labels, half the widths of the 95% intervals of the masses of the labels 0, 1, ...;
+    effective_sample_size: from sampling, that of the weights, copies of a point counted once; nan from quadrature.
+    runs: independent runs that it was put together from.
     """
 
     points: Floats
@@ -33,6 +36,9 @@ class Measure:
     converged: bool
     cells: int
     capped: bool = False
+    share_errors: Floats | None = None
+    effective_sample_size: float = float("nan")
+    runs: int = 1
 
     def mean(self, values: Floats) -> float:
         """Return the expectation of a function with these values (N,) at the points."""

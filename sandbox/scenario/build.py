@@ -28,11 +28,8 @@ from sandbox.scenario.schema import (
     Regression,
     ScenarioSettings,
 )
-from sandbox.scenario.schema import Stratum as StratumSettings
-from sandbox.zero_set import DIVERGED, ELSEWHERE, Stratum, ZeroSet
+from sandbox.zero_set import MAX_PARAMETERS
 
-MAX_PARAMETERS = 3
-"""Most parameters that the posterior, by quadrature, can take."""
 MAX_NUMBER = 1e30
 """Numbers of distributions are 0 or have a magnitude from 1 / MAX_NUMBER to MAX_NUMBER."""
 
@@ -93,7 +90,7 @@ class Builder:
             if name in self.names:
                 self.at_key(f"'{name}' is a parameter already; an input needs another name", "loss", "inputs", name)
         if len(self.names) > MAX_PARAMETERS:
-            message = f"found {len(self.names)} parameters; allowed: at most {MAX_PARAMETERS}, for the posterior's sake"
+            message = f"found {len(self.names)} parameters; allowed: at most {MAX_PARAMETERS}"
             self.at_key(message, "parameters", self.names[MAX_PARAMETERS])
 
     def _prior(self) -> Prior | None:
@@ -177,34 +174,6 @@ class Builder:
             message = "this key is missing: without a number of samples n the posterior needs its inverse temperature"
             self.problems.append(Problem(message, ("nbeta",)))
         return float(self.loss.samples) if self.loss is not None and self.loss.samples is not None else None
-
-    def zero_set(self) -> ZeroSet | None:
-        """Return W0 with its strata, each checked to lie where the population's loss is zero."""
-        before = len(self.problems)
-        strata = tuple(self._stratum(name, chosen) for name, chosen in self.settings.strata.items())
-        if len(self.problems) > before or self.prior is None or self.population_loss is None:
-            return None
-        zero_set = ZeroSet(self.names, strata, self.settings.tube)
-        with self.at("strata"):
-            zero_set.check(self.population_loss, self.prior)
-        return zero_set
-
-    def _stratum(self, name: str, chosen: StratumSettings) -> Stratum:
-        path = ("strata", name)
-        self.check_label(name, "strata")
-        if name in (ELSEWHERE, DIVERGED):
-            self.at_key(f"'{name}' is what a particle on no stratum is called; choose another name", *path)
-        zero = self.expressions(chosen.zero, self.names, *path, "zero")
-        along = () if chosen.along is None else self.expressions(chosen.along, self.names, *path, "along")
-        coefficient = None
-        if chosen.learning_coefficient is not None:
-            with self.at(*path, "learning_coefficient"):
-                coefficient = fraction(chosen.learning_coefficient)
-        elif chosen.multiplicity is not None:
-            self.at_key(
-                "a multiplicity is stated with its learning_coefficient, which is missing", *path, "multiplicity"
-            )
-        return Stratum(name, zero, along[0] if along else None, coefficient, chosen.multiplicity)
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Return what is measured; a scenario must ask for that or let particles go."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from sandbox import exact
 from sandbox.errors import InputError, nearest
 from sandbox.gradients import Estimator
 from sandbox.loss import Loss, Regression
 from sandbox.measured.base import Measurement
 from sandbox.prior import Distribution, Prior
+from sandbox.quantity import Quantity
 from sandbox.rules import Rule
 from sandbox.scenario.build import Builder
 from sandbox.scenario.document import MAX_CHARACTERS, read
 from sandbox.scenario.messages import problems
 from sandbox.scenario.override import override
-from sandbox.scenario.schema import Record, ScenarioSettings, Verdict
+from sandbox.scenario.schema import Record, ScenarioSettings, Verdict, Witness
+from sandbox.scenario.truth import Truth
 from sandbox.zero_set import ZeroSet
 
 FOLDER = Path("scenarios")
@@ -58,6 +62,8 @@ class Scenario:
     population_loss: Loss = field(compare=False)
     regression: Regression | None = field(compare=False)
     zero_set: ZeroSet = field(compare=False)
+    derived: tuple[Quantity, ...]
+    view: tuple[Quantity, Quantity] | None
     nbeta: float
     populations: tuple[Population, ...]
     measurements: tuple[Measurement, ...]
@@ -66,7 +72,13 @@ class Scenario:
     record: Record
     seed: int
     precision: Literal["float64", "float32"]
+    witness: Witness
     verdict: Verdict
+
+    @functools.cached_property
+    def theory(self) -> exact.LearningCoefficient | None:
+        """λ and m of all of W0, where known."""
+        return exact.whole(self.population_loss, self.prior, self.zero_set)
 
 
 def loads(text: str, filename: str) -> Scenario:
@@ -77,7 +89,8 @@ def loads(text: str, filename: str) -> Scenario:
     except ValidationError as error:
         raise document.locate(problems(error, document.data)) from None
     builder = Builder(settings)
-    zero_set = builder.zero_set()
+    truth = Truth(builder)
+    zero_set = truth.zero_set
     populations = tuple(Population(*parts) for parts in builder.populations())
     measurements = builder.measurements()
     prior, loss, population_loss, nbeta = builder.prior, builder.loss, builder.population_loss, builder.nbeta
@@ -96,6 +109,8 @@ def loads(text: str, filename: str) -> Scenario:
         population_loss=population_loss,
         regression=builder.regression,
         zero_set=zero_set,
+        derived=truth.derived,
+        view=truth.view,
         nbeta=nbeta,
         populations=populations,
         measurements=measurements,
@@ -104,6 +119,7 @@ def loads(text: str, filename: str) -> Scenario:
         record=settings.record,
         seed=settings.seed,
         precision=settings.precision,
+        witness=settings.witness,
         verdict=settings.verdict,
     )
     for measurement in measurements:

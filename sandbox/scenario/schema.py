@@ -41,6 +41,7 @@ Distribution = str | float
 """uniform(low, high), normal(mean, standard_deviation), laplace(centre, scale), choice(...), or a fixed number."""
 Pair = Annotated[tuple[float, float], Field(strict=False)]
 Expressions = Annotated[tuple[Expression, ...], Field(strict=False, min_length=1)]
+Two = Annotated[tuple[Expression, Expression], Field(strict=False)]
 
 
 class Box(Settings):
@@ -95,11 +96,27 @@ class Stratum(Settings):
     """A piece of W0, where the loss is least."""
 
     zero: Expressions = Field(description="expressions in the parameters that vanish there, all of them")
+    where: str | Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="inequalities that hold there, such as a1 > 0; x_min and x_max bound the input x"
+    )
+    excess: float = Field(
+        default=0.0, ge=0, description="K there: above 0 for a local minimum that competes with W0 at small n"
+    )
     along: Expression | None = Field(default=None, description="the position along it, an expression in the parameters")
     learning_coefficient: Distribution | None = Field(
         default=None, description="lambda where it cannot be derived: a number or a fraction such as 1/4"
     )
     multiplicity: Positive | None = Field(default=None, description="m, stated with the learning coefficient")
+
+
+class Witness(Settings):
+    """How the posterior is had: by quadrature, or by independent runs of tempered SMC."""
+
+    method: Literal["quadrature", "sampling"] | None = Field(
+        default=None, description="quadrature (up to three parameters) or sampling; unless said by quadrature up to two"
+    )
+    particles: int = Field(default=1024, ge=64, le=10**6, description="particles of each run")
+    runs: int = Field(default=8, ge=2, le=100, description="runs, whose spread is the error")
 
 
 class Record(Settings):
@@ -201,6 +218,17 @@ class ScenarioSettings(Settings):
         default=None, gt=0, description="inverse temperature times n of the posterior; n unless said"
     )
     strata: dict[str, Stratum] = Field(min_length=1, description="the pieces of W0, most degenerate first")
+    derived: dict[str, Expression] = Field(
+        default={}, description="name: an expression in the parameters; recorded, drawn, and known to the strata"
+    )
+    symmetries: dict[str, dict[str, str]] = Field(
+        default={},
+        description="name: {parameter: parameter or -parameter, ...}, an exchange that leaves the model as it is; "
+        "strata hold their images under it",
+    )
+    view: Two | None = Field(
+        default=None, description="two expressions to draw the particles over; the first two parameters unless said"
+    )
     tube: float = Field(default=0.1, gt=0, description="radius around a stratum that counts as being on it")
     populations: dict[str, _population_type()] = Field(  # type: ignore[valid-type]
         default={}, description="particles: each population with its rule"
@@ -213,6 +241,7 @@ class ScenarioSettings(Settings):
     record: Record = Field(default=Record(), description="what is kept")
     seed: Seed = Field(default=0, description="the seed of every draw")
     precision: Literal["float64", "float32"] = Field(default="float64", description="numbers of the kernels")
+    witness: Witness = Field(default=Witness(), description="how the posterior is had")
     verdict: Verdict = Field(default=Verdict(), description="thresholds of the answer")
 
     @model_validator(mode="before")

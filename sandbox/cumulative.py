@@ -1,0 +1,266 @@
+"""Moments of intervals: how much of a data set, or of a density, lies between two kinks, and with which x^k.
+
+A measure is a data set with weights (prefix sums over its sorted inputs) or a density (closed forms). Both say where a
+line changes sign, in their own coordinate (a rank, or x itself), and what lies between two such bounds. The mean of an
+expression by pieces is the sum over the intervals between its kinks, each entering through its moments.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sympy
+from scipy import special
+
+from sandbox.expression import Pieces, gradient, numpy_function
+from sandbox.expression.functions import Absolute, Sign
+from sandbox.prior import Distribution
+
+Array = npt.NDArray[np.float64]
+Bounds = npt.NDArray[Any]
+Evaluate = Callable[..., list[Array]]
+
+REACH = 1e3
+"""Scales from the centre beyond which no normal or Laplace density is above zero in floating point."""
+
+_CHUNK = 10_000
+"""Most points at once."""
+
+_NARROW = 0.5
+_NODES, _WEIGHTS = special.roots_legendre(12)
+"""Intervals below half a scale are integrated by Gauss's rule, exact there to rounding: differences of closed forms
+would leave an error of 1e-16 whatever the width. 12 nodes are exact for uniform inputs up to degree 23."""
+
+
+@dataclass(frozen=True)
+class PrefixSums:
+    """A data set: sorted inputs, shape (n,), and prefix sums of C weighted columns, shape (n + 1, C).
+
+    The sums are `high + low`, `low` being what rounding took from `high`, so that a short interval's moments are as
+    accurate as a direct sum's.
+    """
+
+    inputs: Array
+    high: Array
+    low: Array
+
+    @classmethod
+    def of(cls, inputs: Array, columns: Sequence[Array], weights: Array) -> PrefixSums:
+        """Return the prefix sums of `columns` (each of shape (n,)) times `weights` in the order of `inputs`."""
+        order = np.argsort(inputs, kind="stable")
+        terms = np.stack([column * weights for column in columns], axis=1)[order]
+        sums = np.concatenate([np.zeros((1, len(columns))), np.cumsum(terms, axis=0)])
+        # The rounding error of each addition (Knuth, The Art of Computer Programming 2, 4.2.2, theorem B).
+        before, after = sums[:-1], sums[1:]
+        added = after - before
+        errors = (before - (after - added)) + (terms - added)
+        low = np.concatenate([np.zeros((1, len(columns))), np.cumsum(errors, axis=0)])
+        return cls(inputs[order], sums, low)
+
+    @property
+    def support(self) -> tuple[int, int]:
+        """The first and the last bound."""
+        return 0, len(self.inputs)
+
+    def bounds(self, slopes: Array, offsets: Array) -> Bounds:
+        """Return how many inputs lie below the change of sign of each line, shape that of `slopes`.
+
+        Found by asking for the sign at the inputs themselves: rounding leaves it monotone, and each input is on the
+        side where evaluating the line puts it.
+        """
+        bounds = np.zeros(slopes.shape, dtype=np.int64)
+        rising, length = slopes >= 0, len(self.inputs)
+        while length > 0:
+            half = (length + 1) // 2
+            with np.errstate(all="ignore"):
+                positive = slopes * self.inputs[bounds + half - 1] + offsets > 0
+            bounds += half * (positive != rising)
+            length -= half
+        return bounds
+
+    def between(self, start: Bounds, end: Bounds) -> Array:
+        """Return the C weighted sums over the inputs from rank `start` up to `end`, shape (C, ...)."""
+        sums = (self.high[end] - self.high[start]) + (self.low[end] - self.low[start])
+        return np.moveaxis(sums, -1, 0)
+
+
+@dataclass(frozen=True)
+class Density:
+    """A distribution with a density, and the powers x^k whose moments are wanted."""
+
+    distribution: Distribution
+    degrees: tuple[int, ...]
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The first and the last bound: the support, cut where nothing is left of an unbounded density."""
+        centre, reach = self.distribution.centre, REACH * self.distribution.scale
+        return max(self.distribution.low, centre - reach), min(self.distribution.high, centre + reach)
+
+    def bounds(self, slopes: Array, offsets: Array) -> Bounds:
+        """Return where each line crosses zero, kept to the support, shape that of `slopes`."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            crossing = np.where(slopes == 0, np.where(offsets > 0, -np.inf, np.inf), -offsets / slopes)
+        return np.clip(crossing, *self.support)
+
+    def between(self, start: Bounds, end: Bounds) -> Array:
+        """Return E[x^k; start < x < end] for each degree k, shape (C, ...)."""
+        values = self._cumulative(end) - self._cumulative(start)
+        narrow = (start < end) & (end - start < _NARROW * self.distribution.scale)
+        half = (end[narrow] - start[narrow]) / 2
+        x = (end[narrow] + start[narrow]) / 2 + half * _NODES[:, None]
+        mass = half * _WEIGHTS[:, None] * self.at(x)
+        values[:, narrow] = (mass * self.powers(x)).sum(axis=1)
+        return values
+
+    def at(self, x: Array) -> Array:
+        """Return the density at x (any shape)."""
+        return np.exp(self.distribution.log_density(x))
+
+    def powers(self, x: Array) -> Array:
+        """Return x^k for each degree k, shape (C, ...)."""
+        return np.stack([x**k for k in self.degrees])
+
+    @functools.cached_property
+    def mass(self) -> float:
+        """What the untruncated density has inside the support."""
+        (whole,) = cumulative(self.distribution.family, _T, self.distribution.arguments, [0])
+        low, high = (float(whole.xreplace({_T: sympy.Float(end)})) for end in self.support)
+        return high - low
+
+    @functools.cached_property
+    def _primitives(self) -> Any:
+        return numpy_function([_T], cumulative(self.distribution.family, _T, self.distribution.arguments, self.degrees))
+
+    def _cumulative(self, x: Array) -> Array:
+        return np.stack(self._primitives(x)) / self.mass
+
+
+Measure = PrefixSums | Density
+
+_T = sympy.Symbol("_t", real=True)
+
+
+def cumulative(family: str, x: Any, arguments: Sequence[Any], degrees: Sequence[int]) -> list[Any]:
+    """Return a primitive of y^k times the family's untruncated density at `x` for each degree k, as expressions.
+
+    With z the standard variable: for normals, I_k = (k - 1) I_{k-2} - z^{k-1} phi(z) by parts; for Laplace densities,
+    the incomplete gamma function of whole order, k! (1 - exp(-|z|) sum_{j<=k} |z|^j / j!) / 2 on each side.
+    """
+    if family == "uniform":
+        low, high = arguments
+        return [x ** (k + 1) / ((k + 1) * (high - low)) for k in degrees]
+    location, scale = arguments
+    z = (x - location) / scale
+    standard = {"normal": _normal, "laplace": _laplace}[family](z, max(degrees))
+    return [
+        sum((math.comb(k, j) * location ** (k - j) * scale**j * standard[j] for j in range(k + 1)), sympy.S.Zero)
+        for k in degrees
+    ]
+
+
+def _normal(z: Any, degree: int) -> list[Any]:
+    density = sympy.exp(-(z**2) / 2) / sympy.sqrt(2 * sympy.pi)
+    primitives = [sympy.erf(z / sympy.sqrt(2)) / 2, -density]
+    for k in range(2, degree + 1):
+        primitives.append((k - 1) * primitives[k - 2] - z ** (k - 1) * density)
+    return primitives
+
+
+def _laplace(z: Any, degree: int) -> list[Any]:
+    size, side = Absolute(z), Sign(z)
+    primitives = []
+    for k in range(degree + 1):
+        series = sum((size**j / math.factorial(j) for j in range(k + 1)), sympy.S.Zero)
+        inside = math.factorial(k) * (1 - sympy.exp(-size) * series) / 2
+        primitives.append(inside * side if k % 2 == 0 else inside)
+    return primitives
+
+
+def intervals(measure: Measure, slopes: Array, offsets: Array) -> tuple[Array, Array]:
+    """Return the moments of the intervals that m lines cut, and each line's step on them.
+
+    `slopes` and `offsets` have shape (m, N); the moments (C, m + 1, N) and the steps (m, m + 1, N). A density that is
+    not smooth is cut there too, which adds intervals. Intervals may be empty.
+    """
+    bounds = measure.bounds(slopes, offsets)
+    first, last = measure.support
+    kinks = measure.distribution.kinks if isinstance(measure, Density) else ()
+    fixed = np.array([first, *kinks, last])[:, None] + np.zeros_like(bounds[:1])
+    edges = np.sort(np.concatenate([fixed, bounds]), axis=0)
+    start, end = edges[:-1], edges[1:]
+    return measure.between(start, end), _steps(start, bounds[:, None], slopes[:, None])
+
+
+def _steps(x: Bounds, bounds: Bounds, slopes: Array) -> Array:
+    """Return 1.0 where lines are positive just above `x`: beyond the bound of a rising one, before that of others."""
+    positive: Array = ((x >= bounds) == (slopes >= 0)).astype(np.float64)
+    return positive
+
+
+@dataclass(frozen=True)
+class PiecewiseMean:
+    """Means of expressions in an interval's moments and steps, summed over the intervals."""
+
+    symbols: tuple[Any, ...]
+    pieces: Pieces
+    measure: Measure
+
+    def __call__(self, evaluate: Evaluate, points: Array) -> list[Array]:
+        """Return the sums over the intervals of what `evaluate` (parameters, moments, steps) gives, each (N,)."""
+        parts = []
+        for k in range(0, len(points) or 1, _CHUNK):
+            w = points[k : k + _CHUNK].T
+            moments, steps = intervals(self.measure, *self._lines(w))
+            parts.append([values.sum(axis=0) for values in evaluate(*w, *moments, *steps)])
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def motion(self, slope: Evaluate, points: Array) -> Array:
+        """Return what the motion of the kinks adds to the Hessian of a density's mean, shape (N, D, D).
+
+        `slope` is the integrand's gradient. By Leibniz's rule an end t(w) of intervals adds (g- - g+) p(t) dt/dw, with
+        g- and g+ the gradient below and above it and p the density; t is the zero of slope t + offset. A term vanishes
+        where the model is true.
+        """
+        measure = self.measure
+        if not isinstance(measure, Density):
+            raise TypeError("a data set's mean has no second derivative where a kink passes a sample")
+        w, (low, high) = points.T, measure.support
+        slopes, offsets = self._lines(w)
+        bounds = measure.bounds(slopes, offsets)
+        result = np.zeros((len(points), len(w), len(w)))
+        for i, t in enumerate(bounds[: self.pieces.moving]):
+            steps = _steps(t, bounds, slopes)
+            steps[i] = 1
+            positive = np.stack(slope(*w, *measure.powers(t), *steps))
+            steps[i] = 0
+            jump = positive - np.stack(slope(*w, *measure.powers(t), *steps))
+            with np.errstate(all="ignore"):
+                weight = np.where((low < t) & (t < high), measure.at(t) / np.abs(slopes[i]), 0.0)
+            result += np.einsum("n,jn,ln->njl", weight, jump, np.stack(self._speeds[i](*w, t)))
+        return result
+
+    def _lines(self, w: Array) -> tuple[Array, Array]:
+        """Return the slopes and the offsets of the lines whose zeros are the kinks, each of shape (m, N)."""
+        slopes, offsets = np.split(np.stack(self._line_functions(*w)), 2)
+        return slopes, offsets
+
+    @functools.cached_property
+    def _line_functions(self) -> Evaluate:
+        slopes, offsets = zip(*self.pieces.kinks, strict=True)
+        return numpy_function(self.symbols, [*slopes, *offsets])
+
+    @functools.cached_property
+    def _speeds(self) -> list[Evaluate]:
+        """The gradient of each moving line by the parameters, given x."""
+        x = self.pieces.variable
+        moving = self.pieces.kinks[: self.pieces.moving]
+        return [
+            numpy_function((*self.symbols, x), gradient(slope * x + offset, self.symbols)) for slope, offset in moving
+        ]

@@ -1,0 +1,91 @@
+"""Which stratum the posterior is on as n grows: the phases of a singular model, and where one gives way to another.
+
+Around a stratum of coefficient λ on which K = k, the free energy is n k + λ log n + O(log log n): where n is small the
+simplest stratum wins even if it is wrong, where n is large the truest (Watanabe 2009; Chen et al. 2310.06301).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from pydantic import Field
+
+from sandbox.loss import Loss
+from sandbox.measured.base import Measurement, Subject
+from sandbox.measured.labelled import Array, labelled
+from sandbox.posterior import Measure, Sampler, posterior
+from sandbox.prior import Prior
+from sandbox.zero_set import ZeroSet
+
+BY_QUADRATURE = 2
+"""Most parameters that are integrated by quadrature; more are sampled."""
+
+_TOLERANCE = 1e-3
+
+
+class Phases(Measurement):
+    """The posterior's share of each stratum over n, for the expected loss."""
+
+    name: ClassVar[str] = "phases"
+    samples: Annotated[tuple[float, ...], Field(strict=False, min_length=2)] = Field(
+        default=(1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000), description="n, rising"
+    )
+
+    def measure(self, subject: Subject) -> xr.Dataset:
+        """Return the record of `phases`."""
+        return phases(subject.population_loss, subject.prior, subject.zero_set, self.samples, seed=subject.seed)
+
+
+def phases(loss: Loss, prior: Prior, zero_set: ZeroSet, samples: Sequence[float], *, seed: int = 0) -> xr.Dataset:
+    """Return the posterior's `share` (n, sheet) of each stratum's tube at nbeta = n, by quadrature or by tempered SMC.
+
+    `share_error` (n) is the largest error of a share, `converged` (n) whether the witness vouches for it; `loss` is
+    the population's or a potential. A sheet is a stratum, or what is in no tube.
+    """
+    ask = _witness(loss, prior, zero_set, seed)
+    measures = [ask(float(n)) for n in samples]
+    size = len(zero_set.names)
+    shares = np.array([m.mass(zero_set.labels(m.points), size) for m in measures])
+    errors, vouched = np.array([m.share_error for m in measures]), np.array([m.converged for m in measures])
+    means = np.array([m.mean(loss.excess(m.points)) for m in measures])
+    data = xr.Dataset(
+        {
+            "share": labelled(("n", "sheet"), shares, "posterior's share of each stratum"),
+            "share_error": labelled("n", errors, "largest error of a share"),
+            "converged": labelled("n", vouched, "whether the witness vouches for it"),
+            "mean_excess": labelled("n", means, "posterior mean of K"),
+        },
+        coords={"n": np.array(samples, dtype=np.float64), "sheet": np.array(zero_set.names, dtype=object)},
+    )
+    return data.assign_attrs(summary=_said(shares, samples, zero_set.names))
+
+
+def _witness(loss: Loss, prior: Prior, zero_set: ZeroSet, seed: int) -> Callable[[float], Measure]:
+    if len(prior.names) > BY_QUADRATURE:
+        sampler = Sampler(loss.excess, loss.gradient, prior, seed=seed)
+        return lambda n: sampler.posterior(n, labels=zero_set.labels)
+    cuts = zero_set.cuts()
+    return lambda n: posterior(loss.excess, prior, n, labels=zero_set.labels, cuts=cuts, share_tolerance=_TOLERANCE)
+
+
+def _said(shares: npt.NDArray[np.float64], samples: Sequence[float], names: Sequence[str]) -> str:
+    """Say which stratum holds most, and between which n that changes."""
+    leaders = shares[:, :-1].argmax(axis=1)
+    parts = [f"{names[leaders[0]]} leads at n = {samples[0]:g}"]
+    for k in range(1, len(samples)):
+        if leaders[k] != leaders[k - 1]:
+            parts.append(f"{names[leaders[k]]} takes over near n = {_crossing(shares, samples, leaders, k):.3g}")
+    return "; ".join(parts)
+
+
+def _crossing(shares: npt.NDArray[np.float64], samples: Sequence[float], leaders: Array, k: int) -> float:
+    """Return the n at which the log ratio of old and new leader passes 0, linear in log n between the two."""
+    old, new = int(leaders[k - 1]), int(leaders[k])
+    ratio = np.log(np.maximum(shares[k - 1 : k + 1, new], 1e-300) / np.maximum(shares[k - 1 : k + 1, old], 1e-300))
+    where = -ratio[0] / (ratio[1] - ratio[0])
+    low, high = np.log(samples[k - 1]), np.log(samples[k])
+    return float(np.exp(low + where * (high - low)))

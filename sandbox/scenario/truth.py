@@ -1,0 +1,185 @@
+"""Settings -> W0 with its strata, the derived quantities and the view: all that is said in the parameters' terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sympy
+
+from sandbox.errors import InputError, Problem, nearest
+from sandbox.expression import check_name, parse_conditions, symbol
+from sandbox.loss import Loss
+from sandbox.quantity import Quantity
+from sandbox.scenario.build import Builder, fraction
+from sandbox.scenario.document import Path
+from sandbox.scenario.schema import Stratum as StratumSettings
+from sandbox.zero_set import DIVERGED, ELSEWHERE, Stratum, Symmetry, ZeroSet, lattice
+
+MAX_IMAGES = 48
+"""Most symmetries that the declared ones may generate, identity included."""
+_ROUNDING = 1e-9
+
+
+class Truth:
+    """What a scenario says of W0 and of its parameters; faults go to the builder's `problems`."""
+
+    def __init__(self, builder: Builder):
+        self.builder = builder
+        self.names = builder.names
+        self.known: dict[Any, Any] = self._support()
+        self.derived = self._derived()
+        self.view = self._view()
+        self.zero_set = self._zero_set()
+
+    def _support(self) -> dict[Any, Any]:
+        """Return the ends of the inputs' supports, where finite, by the symbols that stand for them."""
+        ends: dict[Any, Any] = {}
+        regression = self.builder.regression
+        for name, source in (regression.inputs if regression else {}).items():
+            values = (
+                (min(source.arguments), max(source.arguments))
+                if source.family == "choice"
+                else (source.low, source.high)
+            )
+            for end, value in zip(("min", "max"), values, strict=True):
+                if np.isfinite(value):
+                    ends[symbol(f"{name}_{end}")] = sympy.Rational(repr(float(value)))
+        return {s: value for s, value in ends.items() if s.name not in self.names}
+
+    def _derived(self) -> tuple[Quantity, ...]:
+        found = []
+        for name, text in self.builder.settings.derived.items():
+            before = len(self.builder.problems)
+            try:
+                check_name(name)
+            except InputError as error:
+                self.builder.at_key(error.problems[0].message, "derived", name)
+            taken = {
+                *self.names,
+                *(self.builder.regression.inputs if self.builder.regression else ()),
+                *(s.name for s in self.known),
+            }
+            if name in taken:
+                self.builder.at_key(f"'{name}' has a meaning already; choose another name", "derived", name)
+            expressions = self._expressions(text, "derived", name)
+            if len(self.builder.problems) == before:
+                self.known[symbol(name)] = expressions[0]
+                found.append(Quantity(name, expressions[0], self.names))
+        return tuple(found)
+
+    def _expressions(self, text: Any, *path: str | int) -> tuple[Any, ...]:
+        """Return one or several expressions in the parameters, with derived quantities and supports put in."""
+        allowed = [*self.names, *(s.name for s in self.known)]
+        return tuple(e.xreplace(self.known) for e in self.builder.expressions(text, allowed, *path))
+
+    def _view(self) -> tuple[Quantity, Quantity] | None:
+        if self.builder.settings.view is None:
+            return None
+        before = len(self.builder.problems)
+        texts = self.builder.settings.view
+        found = self._expressions(texts, "view")
+        if len(self.builder.problems) > before:
+            return None
+        first, second = (Quantity(str(t), e, self.names) for t, e in zip(texts, found, strict=True))
+        return first, second
+
+    def _zero_set(self) -> ZeroSet | None:
+        """Return W0 with its strata, each checked to lie where the population's loss is what it should be."""
+        builder = self.builder
+        before = len(builder.problems)
+        strata = tuple(self._stratum(name, chosen) for name, chosen in builder.settings.strata.items())
+        symmetries = self._symmetries()
+        if len(builder.problems) > before or builder.prior is None or builder.population_loss is None:
+            return None
+        zero_set = ZeroSet(self.names, strata, builder.settings.tube, symmetries)
+        with builder.at("strata"):
+            zero_set.check(builder.population_loss, builder.prior)
+        return zero_set
+
+    def _stratum(self, name: str, chosen: StratumSettings) -> Stratum:
+        builder, path = self.builder, ("strata", name)
+        builder.check_label(name, "strata")
+        if name in (ELSEWHERE, DIVERGED):
+            builder.at_key(f"'{name}' is what a particle on no stratum is called; choose another name", *path)
+        zero = self._expressions(chosen.zero, *path, "zero")
+        along = () if chosen.along is None else self._expressions(chosen.along, *path, "along")
+        coefficient = None
+        if chosen.learning_coefficient is not None:
+            with builder.at(*path, "learning_coefficient"):
+                coefficient = fraction(chosen.learning_coefficient)
+        elif chosen.multiplicity is not None:
+            message = "a multiplicity is stated with its learning_coefficient, which is missing"
+            builder.at_key(message, *path, "multiplicity")
+        return Stratum(
+            name,
+            zero,
+            along[0] if along else None,
+            coefficient,
+            chosen.multiplicity,
+            self._where(chosen.where, (*path, "where")),
+            chosen.excess,
+        )
+
+    def _where(self, texts: str | tuple[str, ...], path: Path) -> tuple[Any, ...]:
+        allowed = [*self.names, *(s.name for s in self.known)]
+        found: list[Any] = []
+        for k, text in enumerate((texts,) if isinstance(texts, str) else texts):
+            with self.builder.at(*path, *(() if isinstance(texts, str) else (k,))):
+                found += parse_conditions(text, allowed)
+        return tuple(e.xreplace(self.known) for e in found)
+
+    def _symmetries(self) -> tuple[Symmetry, ...]:
+        """Return the group that the declared symmetries generate, without its identity."""
+        builder = self.builder
+        declared = []
+        for name, images in builder.settings.symmetries.items():
+            before = len(builder.problems)
+            symmetry = self._symmetry(images, ("symmetries", name))
+            if symmetry is not None and builder.population_loss is not None and builder.prior is not None:
+                with builder.at("symmetries", name):
+                    _check_symmetry(
+                        symmetry, builder.population_loss, builder.prior.quantile(lattice(64, len(self.names)))
+                    )
+            if symmetry is not None and len(builder.problems) == before:
+                declared.append(symmetry)
+        identity = Symmetry(tuple(range(len(self.names))), (1,) * len(self.names))
+        group = {identity}
+        while fresh := {s.after(g) for s in declared for g in group} - group:
+            group |= fresh
+            if len(group) > MAX_IMAGES:
+                builder.problems.append(Problem(f"these generate more than {MAX_IMAGES} symmetries", ("symmetries",)))
+                return ()
+        return tuple(sorted(group - {identity}, key=lambda s: (s.axes, s.signs)))
+
+    def _symmetry(self, images: Mapping[str, str], path: Path) -> Symmetry | None:
+        """Return w -> image; parameters that are not named stay where they are."""
+        before = len(self.builder.problems)
+        self.builder.check_known(images, *path)
+        axes, signs = list(range(len(self.names))), [1] * len(self.names)
+        for name, text in images.items():
+            bare = text.strip().removeprefix("-").strip()
+            if bare not in self.names:
+                hint = nearest(bare, self.names)
+                message = f"found '{text[:60]}'{hint}; allowed: a parameter or its negative, such as -a"
+                self.builder.problems.append(Problem(message, (*path, name)))
+            elif name in self.names:
+                axes[self.names.index(name)] = self.names.index(bare)
+                signs[self.names.index(name)] = -1 if text.strip().startswith("-") else 1
+        if len(self.builder.problems) == before and sorted(axes) != list(range(len(self.names))):
+            message = "not an exchange: each parameter must be the image of exactly one (give both: a1: a2, a2: a1)"
+            self.builder.problems.append(Problem(message, path))
+        return Symmetry(tuple(axes), tuple(signs)) if len(self.builder.problems) == before else None
+
+
+def _check_symmetry(symmetry: Symmetry, loss: Loss, points: np.ndarray) -> None:
+    """Raise InputError where the loss differs between a point and its image."""
+    here, there = loss.excess(points), loss.excess(symmetry(points))
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(here - there) <= _ROUNDING * (np.abs(here) + np.abs(there) + np.nanmedian(np.abs(here))))
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise InputError(
+            f"this does not leave the loss as it is: K = {here[k]:.6g} at a point, {there[k]:.6g} at its image"
+        )

@@ -1,0 +1,475 @@
+"""The sampled witness against quadrature, closed forms, nested sampling and symmetries, and specimens that break it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import dynesty
+import numpy as np
+import pytest
+from numpy.polynomial.legendre import leggauss
+from numpy.typing import NDArray
+from scipy import integrate, special, stats
+
+from sandbox.errors import InputError
+from sandbox.posterior import Measure, Sampler, level_set, moves, posterior, walk
+from sandbox.posterior.moves import Crowd, Proposal, Repertoire
+
+Floats = NDArray[np.float64]
+Energy = Callable[[Floats], Floats]
+Slope = Callable[[Floats], Floats]
+
+SPAN = 2.5
+"""Half-widths of 95% intervals within which an estimate must be. With eight runs this is t = 5.9 at 7 degrees of
+freedom: a comparison fails by chance with probability 6e-4; here are about fifty. The seeds are fixed."""
+
+RUNS = 8
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The uniform prior on a box, or independent standard normals where the box is infinite."""
+
+    bounds: Floats
+
+    @property
+    def kinks(self) -> list[tuple[float, ...]]:
+        return [()] * len(self.bounds)
+
+    @property
+    def open(self) -> bool:
+        return bool(np.isinf(self.bounds).any())
+
+    def window(self) -> Floats:
+        return np.clip(self.bounds, -9.0, 9.0)
+
+    def log_density(self, points: Floats) -> Floats:
+        if self.open:
+            return stats.norm.logpdf(points).sum(axis=1)
+        inside = ((points >= self.bounds[:, 0]) & (points <= self.bounds[:, 1])).all(axis=1)
+        return np.where(inside, -np.log(np.diff(self.bounds, axis=1)).sum(), -np.inf)
+
+    def log_density_gradient(self, points: Floats) -> Floats:
+        return -points if self.open else np.zeros_like(points)
+
+    def draw(self, count: int, seed: int, purpose: str) -> Floats:
+        rng = np.random.default_rng([seed, *purpose.encode()])
+        shape = (count, len(self.bounds))
+        return rng.standard_normal(shape) if self.open else rng.uniform(*self.bounds.T, shape)
+
+
+def cube(dimension: int, half: float = 1.0) -> Flat:
+    return Flat(np.tile([-half, half], (dimension, 1)))
+
+
+def normals(dimension: int) -> Flat:
+    return cube(dimension, np.inf)
+
+
+def monomial(*powers: int) -> tuple[Energy, Slope]:
+    """Return prod w_j^power_j, even powers, with its gradient."""
+    exponents = np.array(powers)
+
+    def energy(points: Floats) -> Floats:
+        return np.prod(points**exponents, axis=1)
+
+    def slope(points: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return exponents * energy(points)[:, None] / points
+
+    return energy, slope
+
+
+def surface() -> tuple[Energy, Slope]:
+    """Return K = (w1 w2 + w3^2)^2: a cone of zeros, singular at the origin."""
+
+    def energy(points: Floats) -> Floats:
+        return (points[:, 0] * points[:, 1] + points[:, 2] ** 2) ** 2
+
+    def slope(points: Floats) -> Floats:
+        one, two, three = points.T
+        return 2 * (one * two + three**2)[:, None] * np.stack([two, one, 2 * three], axis=1)
+
+    return energy, slope
+
+
+def tanh_net(*truth: tuple[float, float]) -> tuple[Energy, Slope]:
+    """Return K of sum_k a_k tanh(b_k x), x uniform on [-2, 2], against a truth of the same kind; points a, b, a, ..."""
+    nodes, weights = leggauss(20)
+    x, weights = 2 * nodes, weights / 2
+    target = sum(a * np.tanh(b * x) for a, b in truth)
+
+    def parts(points: Floats) -> tuple[Floats, Floats]:
+        nodes = np.tanh(points[:, 1::2, None] * x)
+        return nodes, np.einsum("nh,nhx->nx", points[:, ::2], nodes) - target
+
+    def slope(points: Floats) -> Floats:
+        nodes, misfit = parts(points)
+        gradient = np.empty_like(points)
+        gradient[:, ::2] = np.einsum("nhx,nx->nh", nodes, misfit * weights)
+        gradient[:, 1::2] = points[:, ::2] * np.einsum("nhx,nx->nh", 1 - nodes**2, misfit * weights * x)
+        return gradient
+
+    return lambda points: 0.5 * parts(points)[1] ** 2 @ weights, slope
+
+
+def quarters(points: Floats) -> NDArray[np.int64]:
+    """Say which of the first two coordinates is larger in modulus, and the sign of the first."""
+    return (np.abs(points[:, 0]) < np.abs(points[:, 1])) + 2 * (points[:, 0] > 0)
+
+
+def assert_agrees(measure: Measure, log_evidence: float, masses: Floats | None = None) -> None:
+    """The law of honesty: evidence and masses of labels are within SPAN of their stated errors, which are small."""
+    assert measure.converged
+    assert measure.error < 0.3
+    assert abs(np.expm1(log_evidence - measure.log_evidence)) < SPAN * measure.error
+    if masses is not None:
+        assert measure.share_errors is not None
+        found = measure.mass(quarters(measure.points), len(masses))
+        assert (np.abs(found - masses) < SPAN * measure.share_errors + 1e-9).all()
+
+
+# Against quadrature
+
+
+@pytest.mark.parametrize(("powers", "prior"), [((2, 2), cube(2)), ((2, 4), normals(2))])
+def test_crossings_in_the_plane(powers: tuple[int, int], prior: Flat) -> None:
+    """w1^2 w2^2 and w1^2 w2^4, the posterior, the tempered posterior and the level set."""
+    energy, slope = monomial(*powers)
+    sampler = Sampler(energy, slope, prior, seed=3, particles=320, runs=RUNS)
+    for n in (1e2, 1e5):
+        truth = posterior(energy, prior, n, labels=quarters)
+        measure = sampler.posterior(n, labels=quarters)
+        assert_agrees(measure, truth.log_evidence, truth.mass(quarters(truth.points), 4))
+    truth = level_set(energy, prior, 1e-3, labels=quarters, share_tolerance=1e-2)
+    measure = sampler.level_set(1e-3, labels=quarters)
+    assert_agrees(measure, truth.log_evidence, truth.mass(quarters(truth.points), 4))
+    assert energy(measure.points).max() <= 1e-3
+    measure = sampler.tempered(1e-3, labels=quarters)
+    assert measure.mean(energy(measure.points)) == pytest.approx(1e-3, rel=1e-9)
+    truth = posterior(energy, prior, measure.nbeta, labels=quarters)
+    assert truth.mean(energy(truth.points)) == pytest.approx(1e-3, rel=0.1)
+    assert_agrees(measure, truth.log_evidence, truth.mass(quarters(truth.points), 4))
+
+
+def test_a_cone_in_space() -> None:
+    """(w1 w2 + w3^2)^2."""
+    energy, slope = surface()
+    truth = posterior(energy, cube(3), 30.0, tolerance=1e-2)
+    measure = Sampler(energy, slope, cube(3), seed=1, particles=512, runs=RUNS).posterior(30.0, labels=quarters)
+    # The first two parameters may change places, and each pair of signs.
+    assert_agrees(measure, truth.log_evidence, np.full(4, 0.25))
+
+
+# Against closed forms in four to seven parameters
+
+
+def test_linear_regression_in_seven_parameters() -> None:
+    """log N(y; 0, I + A A^T), with a design of condition 1e3 and one direction that does nothing."""
+    rng = np.random.default_rng(1)
+    turn = np.linalg.qr(rng.standard_normal((7, 7)))[0]
+    design = rng.standard_normal((50, 7)) @ np.diag([1.0, 1, 1, 0.1, 0.1, 0.01, 0]) @ turn
+    y = design @ np.ones(7) + rng.standard_normal(50)
+    marginal = stats.multivariate_normal(np.zeros(50), np.eye(50) + design @ design.T)
+    log_evidence = marginal.logpdf(y) + 25 * np.log(2 * np.pi)
+    gram, against, constant = design.T @ design / 50, design.T @ y / 50, y @ y / 100
+
+    def energy(points: Floats) -> Floats:
+        return 0.5 * np.einsum("ni,ij,nj->n", points, gram, points) - points @ against + constant
+
+    # The slope only proposes: none, the wrong one and no number at all give the same answers.
+    slopes: list[Slope] = [
+        lambda points: points @ gram - against,
+        lambda points: against - points @ gram,
+        lambda points: np.full_like(points, np.nan),
+    ]
+    for slope in slopes:
+        measure = Sampler(energy, slope, normals(7), seed=2, particles=160, runs=RUNS).posterior(50.0)
+        assert_agrees(measure, log_evidence)
+        covariance = np.linalg.inv(np.eye(7) + 50 * gram)
+        mean = 50 * covariance @ against
+        error = (measure.weights @ measure.points - mean) / np.sqrt(np.diag(covariance))
+        assert np.abs(error).max() < 0.2
+
+
+def crossing_evidence(rates: Floats, n: float) -> float:
+    """Return log E exp(-n K) where -log K is a sum of independent exponentials of these rates (Watanabe 2009)."""
+    if len(set(rates)) == 1:
+        density = stats.gamma(len(rates), scale=1 / rates[0]).pdf
+    else:
+        factors = np.array([np.prod([b / (b - a) for b in rates if b != a]) for a in rates])
+
+        def density(t: float) -> float:
+            return float(factors @ (rates * np.exp(-rates * t)))
+
+    pieces = np.linspace(0.0, 300.0, 31)
+    total = sum(integrate.quad(lambda t: density(t) * np.exp(-n * np.exp(-t)), a, b)[0] for a, b in pairwise(pieces))
+    return float(np.log(total))
+
+
+@pytest.mark.parametrize("powers", [(2, 2, 2, 2), (2, 4, 6, 8, 10)])
+def test_normal_crossings_in_more_parameters(powers: tuple[int, ...]) -> None:
+    energy, slope = monomial(*powers)
+    sampler = Sampler(energy, slope, cube(len(powers)), seed=1, particles=256, runs=RUNS)
+    for n in (1e2, 1e4):
+        assert_agrees(sampler.posterior(n), crossing_evidence(1 / np.array(powers, dtype=float), n))
+
+
+def test_level_sets_in_more_parameters() -> None:
+    """V(e) = e^l sum_{i < 4} (l log 1/e)^i / i!, l = 1/2, for a crossing; the volume of a ball in six parameters."""
+    energy, slope = monomial(2, 2, 2, 2)
+    measure = Sampler(energy, slope, cube(4), seed=1, particles=256, runs=RUNS).level_set(1e-6)
+    assert_agrees(measure, float(np.log(special.gammaincc(4, -0.5 * np.log(1e-6)))))
+    sampler = Sampler(lambda p: (p**2).sum(axis=1), lambda p: 2 * p, cube(6), seed=1, particles=256, runs=RUNS)
+    assert_agrees(sampler.level_set(0.01), float(np.log(np.pi**3 / 6 * 0.1**6 / 2**6)))
+    # The mean of a sum of squares is D / 2 nbeta, far from the walls.
+    assert sampler.tempered(0.01).nbeta == pytest.approx(300.0, rel=0.1)
+
+
+def test_reduced_rank_in_six_parameters() -> None:
+    """K = |a|^2 |b|^2 / 2, a and b in R^3, normal priors: E (1 + n |b|^2)^(-3/2), and a and b change places."""
+    n = 1e4
+
+    def energy(points: Floats) -> Floats:
+        return 0.5 * (points[:, :3] ** 2).sum(axis=1) * (points[:, 3:] ** 2).sum(axis=1)
+
+    def slope(points: Floats) -> Floats:
+        a, b = points[:, :3], points[:, 3:]
+        return np.hstack([a * (b**2).sum(axis=1, keepdims=True), b * (a**2).sum(axis=1, keepdims=True)])
+
+    def labels(points: Floats) -> NDArray[np.bool_]:
+        return (points[:, :3] ** 2).sum(axis=1) < (points[:, 3:] ** 2).sum(axis=1)
+
+    truth = integrate.quad(
+        lambda t: stats.chi2(3).pdf(np.exp(t)) * np.exp(t) * (1 + n * np.exp(t)) ** -1.5, -30, 6, limit=200
+    )
+    measure = Sampler(energy, slope, normals(6), seed=1, particles=256, runs=RUNS).posterior(n, labels=labels)
+    assert_agrees(measure, float(np.log(truth[0])))
+    assert measure.mass(labels(measure.points), 2) == pytest.approx([0.5, 0.5], abs=SPAN * measure.share_error)
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_nested_sampling_agrees(nodes: int) -> None:
+    """Two and three tanh nodes for a truth of one: singular. dynesty (Speagle 2020) states its error."""
+    energy, slope = tanh_net((1.0, 0.8))
+    prior, n = cube(2 * nodes, 2.0), 300.0
+    nested = dynesty.NestedSampler(
+        lambda unit: -n * float(energy(unit[None])[0]),
+        lambda unit: 4.0 * unit - 2.0,
+        2 * nodes,
+        nlive=120,
+        sample="rslice",
+        bound="single",
+        rstate=np.random.default_rng(1),
+    )
+    nested.run_nested(dlogz=0.1, print_progress=False)
+    measure = Sampler(energy, slope, prior, seed=1, particles=512, runs=RUNS).posterior(n)
+    assert measure.converged
+    error = np.hypot(nested.results.logzerr[-1], measure.error / stats.t.ppf(0.975, 3))
+    assert abs(nested.results.logz[-1] - measure.log_evidence) < 3.5 * error
+
+
+def test_copies_of_a_mode_have_the_same_mass() -> None:
+    """Two tanh nodes may change places and each its signs: 2! 2^2 copies."""
+    energy, slope = tanh_net((1.0, 0.5), (1.0, 2.0))
+
+    def labels(points: Floats) -> NDArray[np.int64]:
+        return (points[:, 1] > 0) + 2 * (points[:, 3] > 0) + 4 * (np.abs(points[:, 1]) < np.abs(points[:, 3]))
+
+    measure = Sampler(energy, slope, normals(4), seed=1, particles=256, runs=RUNS).posterior(1e3, labels=labels)
+    assert measure.converged
+    assert (np.abs(measure.mass(labels(measure.points), 8) - 0.125) < SPAN * measure.share_errors).all()
+
+
+# Intervals
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Of 30 intervals at 95%, binomially many; false alarm at most 2 x 1e-3. A quarter of the width must fail."""
+    energy, slope = monomial(2, 2)
+    truth = posterior(energy, cube(2), 60.0, labels=quarters)
+    misses = []
+    for seed in range(30):
+        measure = Sampler(energy, slope, cube(2), seed=seed, particles=64).posterior(60.0, labels=quarters)
+        assert measure.share_errors is not None
+        mass = measure.mass(quarters(measure.points), 1)[0]
+        evidence_miss = abs(np.expm1(measure.log_evidence - truth.log_evidence)) / measure.error
+        misses.append((evidence_miss, abs(mass - 0.25) / measure.share_errors[0]))
+    held = stats.binom(30, 0.95)
+    assert (held.cdf((np.array(misses) < 1.0).sum(axis=0)) > 1e-3).all()
+    assert (held.cdf((np.array(misses) < 0.25).sum(axis=0)) < 1e-3).all()
+
+
+def test_a_mode_that_only_some_runs_find_shows() -> None:
+    """A deep well in a wide bowl is met by about one run in two; whenever runs differ in that, they must disagree."""
+    centre, differed = np.full(4, 0.6), 0
+
+    def energy(points: Floats) -> Floats:
+        return np.minimum(0.1 + (points**2).sum(axis=1), 20.0 * ((points - centre) ** 2).sum(axis=1))
+
+    def in_well(points: Floats) -> NDArray[np.bool_]:
+        return ((points - centre) ** 2).sum(axis=1) < 0.02
+
+    for seed in range(4):
+        sampler = Sampler(energy, lambda points: 2 * points, cube(4), seed=seed, particles=128)
+        measure = sampler.posterior(200.0, labels=in_well)
+        by_run = in_well(measure.points).reshape(4, -1).mean(axis=1)
+        if 0 < np.count_nonzero(by_run > 0.1) < 4:
+            differed += 1
+            assert not measure.converged
+    assert differed > 0
+
+
+# The moves, one kind at a time
+
+
+def standing(kind: moves.Kind, prior: Flat, monkeypatch: pytest.MonkeyPatch) -> tuple[Floats, Floats]:
+    """Return particles drawn from a posterior exactly and where 30 moves of one kind have led them.
+
+    K = |w|^2 / 2 at nbeta = 1 with normal priors, or K = w1^2 on a box: each coordinate is then (truncated) normal.
+    """
+    rng = np.random.default_rng(5)
+    if prior.open:
+        start = rng.standard_normal((4000, 3)) / np.sqrt(2)
+    else:
+        uniforms = rng.random((4000, 3))
+        start = 2 * uniforms - 1
+        edge = stats.norm.cdf(-1.0, scale=0.5)
+        start[:, 0] = stats.norm.ppf(edge + (1 - 2 * edge) * uniforms[:, 0], scale=0.5)
+
+    def energy(points: Floats) -> Floats:
+        return 0.5 * (points**2).sum(axis=1) if prior.open else 2 * points[:, 0] ** 2
+
+    def slope(points: Floats) -> Floats:
+        return points if prior.open else 4 * points * np.array([1.0, 0, 0])
+
+    monkeypatch.setattr(walk, "KINDS", (kind,))
+    monkeypatch.setattr(moves, "KINDS", (kind,))
+    monkeypatch.setattr(walk, "SWEEPS", (30, 30))
+    walker = walk.Walk(
+        walk.Landscape(energy, slope, prior),
+        walk.Target(1.0),
+        start.copy(),
+        energy(start),
+        prior.log_density(start),
+        walk.root_of(start),
+        replace(Repertoire.fresh(), gain=np.ones((1, moves.BINS))),
+        rng,
+    )
+    walker.until_decorrelated()
+    assert (walker.points != start).any(axis=1).mean() > 0.5
+    return start, walker.points
+
+
+def least_p(points: Floats, prior: Flat) -> float:
+    """Return the smallest p value of each coordinate's law and that of the modulus (Kolmogorov, Smirnov)."""
+    if prior.open:
+        laws = [stats.norm(scale=np.sqrt(0.5)).cdf] * 3
+        modulus = stats.kstest(2 * (points**2).sum(axis=1), stats.chi2(3).cdf).pvalue
+    else:
+        laws = [stats.truncnorm(-2, 2, scale=0.5).cdf, *[stats.uniform(-1, 2).cdf] * 2]
+        modulus = 1.0
+    return min(modulus, *(stats.kstest(points[:, k], law).pvalue for k, law in enumerate(laws)))
+
+
+@pytest.mark.parametrize("prior", [cube(3), normals(3)], ids=["box", "normal"])
+@pytest.mark.parametrize("kind", moves.KINDS, ids=lambda kind: kind.__name__)
+def test_each_kind_of_move_leaves_the_target_as_it_is(
+    kind: moves.Kind, prior: Flat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """False alarm at most 12 x 4 x 1e-4."""
+    assert least_p(standing(kind, prior, monkeypatch)[1], prior) > 1e-4
+
+
+def forgets_the_jacobian(crowd: Crowd, size: Floats, rng: np.random.Generator) -> Proposal:
+    points, log_ratio = moves.factors(crowd, size, rng)
+    return points, np.zeros_like(log_ratio)
+
+
+def pulls(crowd: Crowd, size: Floats, rng: np.random.Generator) -> Proposal:
+    """Go towards another particle, and not as often away from it."""
+    other = crowd.others[rng.integers(len(crowd.others), size=len(size))]
+    return crowd.points + np.minimum(size, 1.0)[:, None] * (other - crowd.points), np.zeros_like(size)
+
+
+def sticks_to_the_walls(crowd: Crowd, size: Floats, rng: np.random.Generator) -> Proposal:
+    shift = size[:, None] * rng.standard_normal(crowd.points.shape)
+    return np.clip(crowd.points + shift, *crowd.bounds.T), np.zeros_like(size)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prior"),
+    [(forgets_the_jacobian, normals(3)), (pulls, normals(3)), (sticks_to_the_walls, cube(3))],
+)
+def test_wrong_moves_are_caught(kind: moves.Kind, prior: Flat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert least_p(standing(kind, prior, monkeypatch)[1], prior) < 1e-4
+
+
+def test_without_moves_the_runs_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
+    energy, slope = monomial(2, 2, 2, 2)
+    monkeypatch.setattr(walk.Walk, "_half", lambda *_: None)
+    assert not Sampler(energy, slope, cube(4), seed=1, particles=256).posterior(1e5).converged
+
+
+# What may be asked, and what comes back
+
+
+def test_answers_do_not_depend_on_what_was_asked_before() -> None:
+    energy, slope = monomial(2, 2)
+
+    def fresh(seed: int = 1) -> Sampler:
+        return Sampler(energy, slope, cube(2), seed=seed, particles=64, runs=2)
+
+    used = fresh()
+    asked = [used.level_set(1e-4), used.tempered(1e-3), used.posterior(50.0)]
+    alone = [fresh().level_set(1e-4), fresh().tempered(1e-3), fresh().posterior(50.0)]
+    for one, two in zip(asked, alone, strict=True):
+        np.testing.assert_array_equal(one.points, two.points)
+        np.testing.assert_array_equal(one.weights, two.weights)
+        assert (one.log_evidence, one.error, one.cells) == (two.log_evidence, two.error, two.cells)
+    assert not np.array_equal(fresh(2).posterior(50.0).points, asked[2].points)
+
+
+def test_where_the_energy_is_infinite_there_is_no_mass() -> None:
+    """K = w1^2 for w1 > 0, a half of a normal: Z = (1 + 2n)^(-1/2) / 2; at nbeta = 0 exactly the half is left."""
+
+    def energy(points: Floats) -> Floats:
+        return np.where(points[:, 0] > 0, points[:, 0] ** 2, np.inf)
+
+    sampler = Sampler(energy, lambda points: 2 * points, normals(1), seed=1, particles=512, runs=RUNS)
+    for n in (0.0, 100.0):
+        measure = sampler.posterior(n)
+        assert_agrees(measure, float(np.log(0.5 / np.sqrt(1 + 2 * n))))
+        assert (measure.points > 0).all()
+    assert sampler.tempered(5.0).nbeta == 0
+    capped = sampler.tempered(-1.0, nbeta_max=1e3)
+    assert capped.capped
+    assert capped.nbeta == 1e3
+
+
+def test_an_energy_that_says_nothing_leaves_the_prior() -> None:
+    sampler = Sampler(lambda p: np.zeros(len(p)), np.zeros_like, cube(5), seed=1, particles=64)
+    assert sampler.posterior(1e4).log_evidence == 0
+    assert sampler.level_set(0.0).log_evidence == 0
+    assert sampler.tempered(0.0).nbeta == 0
+    assert sampler.tempered(-1.0).capped
+
+
+def test_what_cannot_be_answered_is_refused() -> None:
+    energy, slope = monomial(2, 2)
+    sampler = Sampler(energy, slope, cube(2), seed=1, particles=64)
+    for ask in (
+        lambda: sampler.posterior(np.inf),
+        lambda: sampler.posterior(-1.0),
+        lambda: sampler.tempered(np.nan),
+        lambda: sampler.level_set(np.nan),
+        lambda: sampler.level_set(-1e-3),
+        lambda: Sampler(lambda p: p[:, 0] * np.nan, slope, cube(2), seed=1).posterior(1.0),
+        lambda: Sampler(lambda p: p[:, 0] * 0 + np.inf, slope, cube(2), seed=1, particles=64).posterior(1.0),
+        lambda: Sampler(energy, slope, cube(2), seed=1, runs=1),
+        lambda: Sampler(energy, slope, cube(2), seed=-1),
+    ):
+        with pytest.raises(InputError):
+            ask()
