@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint bench gallery clean
+.PHONY: run test lint bench gallery answers clean
 
 run: .venv/installed
 	$(BIN)/sandbox run scenarios/crossing.yaml --force
@@ -18,29 +18,34 @@ lint: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/sandbox bench
 
-# Runs every scenario and writes results/README.md and the pictures it shows.
-SCENARIOS = crossing uneven_crossing line sharp_and_flat parabola
+# Runs every scenario (half an hour), then writes results/README.md and the pictures it shows.
+MOVING = crossing uneven_crossing line sharp_and_flat parabola relu_two_neurons_one
+LIBRARY = normal_crossing normal_crossing_three tacnode d4 e6 tanh_node tanh_node_true relu_rescaling \
+  relu_two_neurons_zero relu_two_neurons_two permutation normalisation deep_linear_two reduced_rank depth_symmetry \
+  depth_symmetry_shallow pendulum pendulum_reduced weight_decay phases_quartic phases_relu
 MEASURED = cusp free_energy laplace flatness llc waic
 
 gallery: .venv/installed
+	for s in $(MOVING) $(LIBRARY) $(MEASURED); do $(BIN)/sandbox run $$s --force > /dev/null || exit 1; done
+	$(MAKE) answers
+
+# Writes results/README.md and its pictures from the results that are there.
+answers:
 	mkdir -p results/gallery
-	for s in $(SCENARIOS); do \
-	  $(BIN)/sandbox run $$s --force > /dev/null && \
-	  cp results/$$s/animation.gif results/gallery/$$s.gif && \
-	  cp results/$$s/figure.png results/gallery/$$s.png || exit 1; \
-	done
-	for s in $(MEASURED); do \
-	  $(BIN)/sandbox run $$s --force > /dev/null && \
-	  cp results/$$s/measurements.png results/gallery/$$s.png || exit 1; \
+	for s in $(MOVING); do cp results/$$s/animation.gif results/gallery/$$s.gif || exit 1; done
+	for s in $(MOVING) $(LIBRARY); do cp results/$$s/figure.png results/gallery/$$s.png || exit 1; done
+	for s in $(MEASURED); do cp results/$$s/measurements.png results/gallery/$$s.png || exit 1; done
+	for s in $(MOVING) $(LIBRARY); do \
+	  if [ -f results/$$s/measurements.png ]; then \
+	    cp results/$$s/measurements.png results/gallery/$$s.measured.png; \
+	  fi; \
 	done
 	{ printf '# Answers\n\nWritten by `make gallery`: what each shipped scenario answers, at its shipped size and seed.\n'; \
-	  for s in $(SCENARIOS); do \
+	  for s in $(MOVING) $(LIBRARY) $(MEASURED); do \
 	    printf '\n'; sed 's/^# /## /' results/$$s/answer.md; \
-	    printf '![%s: particles over time](gallery/%s.gif)\n\n[The figure in full](gallery/%s.png)\n' $$s $$s $$s; \
-	  done; \
-	  for s in $(MEASURED); do \
-	    printf '\n'; sed 's/^# /## /' results/$$s/answer.md; \
-	    printf '![%s](gallery/%s.png)\n' $$s $$s; \
+	    for p in $$s.gif $$s.png $$s.measured.png; do \
+	      if [ -f results/gallery/$$p ]; then printf '![%s](gallery/%s)\n\n' $$s $$p; fi; \
+	    done; \
 	  done; } > results/README.md
 
 clean:

@@ -410,7 +410,7 @@ def test_wrong_moves_are_caught(kind: moves.Kind, prior: Flat, monkeypatch: pyte
 def test_without_moves_the_runs_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     energy, slope = monomial(2, 2, 2, 2)
     monkeypatch.setattr(walk.Walk, "_half", lambda *_: None)
-    assert not Sampler(energy, slope, cube(4), seed=1, particles=256).posterior(1e5).converged
+    assert not Sampler(energy, slope, cube(4), seed=1, particles=256).posterior(1e9).converged
 
 
 # What may be asked, and what comes back

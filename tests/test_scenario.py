@@ -58,11 +58,11 @@ def test_shipped_scenarios_are_right(name):
     assert scenario.name == name
     assert scenario.question
     assert scenario.answer
-    assert len(scenario.text.splitlines()) < 60
-    points = np.concatenate(
-        [scenario.zero_set.sample(scenario.prior, k, 20) for k in range(len(scenario.zero_set.strata))]
-    )
-    assert np.abs(scenario.population_loss.excess(points)).max() < 1e-20
+    assert len(scenario.text.splitlines()) < 80
+    for k, stratum in enumerate(scenario.zero_set.strata):
+        excess = scenario.population_loss.excess(scenario.zero_set.sample(scenario.prior, k, 200))
+        # What is stated of a local minimum above W0 is a decimal number.
+        assert np.abs(excess - stratum.excess).max() < max(1e-17, 1e-4 * stratum.excess)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -94,9 +94,8 @@ def test_json_schema_knows_the_keys_of_every_scenario():
         for path in _mappings(data, ()):
             allowed = allowed_keys(path, data)
             value = functools.reduce(lambda inner, key: inner[key], path, data)
-            free = path in {("parameters",), ("strata",), ("populations",), ("loss", "inputs")} or path[-1:] == (
-                "start",
-            )
+            chosen = {("parameters",), ("strata",), ("populations",), ("loss", "inputs"), ("derived",), ("symmetries",)}
+            free = path in chosen or path[-1:] == ("start",) or path[:1] == ("symmetries",)
             assert free or set(value) <= set(allowed), path
 
 

@@ -161,6 +161,9 @@ class _Writer:
     def product(self, expression: Any) -> tuple[bool, _Text]:
         """Return whether the product has a minus sign, and |coefficient| * numerator / denominator."""
         factors = sympy.Mul.make_args(expression)
+        gates = [factor for factor in factors if isinstance(factor, Step)]
+        if len(gates) == 1 and len(factors) > 1:
+            return self.gated(gates[0].args[0], sympy.Mul(*(factor for factor in factors if factor != gates[0])))
         coefficient = value_of(sympy.Mul(*(factor for factor in factors if not factor.free_symbols)))
         above: list[_Text] = []
         below: list[_Text] = []
@@ -178,6 +181,15 @@ class _Writer:
         if below:
             text = _Text(f"{_wrapped(text, _PRODUCT)} / {_wrapped(_joined(below), _ATOM)}", _PRODUCT)
         return coefficient < 0, text
+
+    def gated(self, argument: Any, rest: Any) -> tuple[bool, _Text]:
+        """Return the sign and text of step(argument) * rest: a choice costs less than a product.
+
+        Where the gate is shut, relu of the argument is the 0 that is wanted, or the nan that must stay visible.
+        """
+        minus, text = self.product(rest)
+        u = _wrapped(self.text(argument), _ATOM)
+        return minus, _Text(f"({text.code} if {u} > {_constant(0.0).code} else relu({u}))", _ATOM)
 
     def power(self, base: Any, exponent: Any) -> _Text:
         """Write base ** exponent for an exponent that is no negative number."""

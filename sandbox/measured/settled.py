@@ -34,6 +34,9 @@ _ACCEPTANCE = 0.574
 _WIDEST, _NARROWEST = 0.5, -1.5
 """Step sizes are spread over these decades around the adapted one: singular neighbourhoods have no single scale."""
 
+_HALVINGS, _HIGH = 30, 3.0
+"""How often a start is drawn in, until its potential is at most this many units per parameter above that of w*."""
+
 
 class LocalLlc(AtPoints):
     """λ where particles landed and where the posterior is: whether simplicity was reached, without a list of strata."""
@@ -114,9 +117,7 @@ class _Chains:
         """Return the mean of K along each chain, shape (points, chains), and the acceptance around each point."""
         shape = (-1, self.settings.chains)
         warm, kept = self.settings.steps // 2, self.settings.steps
-        # Spread as on a quadratic: along W0 chains would take long to get there from w*.
-        z = self.random.standard_normal(self.minima.shape)
-        z[~np.isfinite(self._at(z)[0])] = 0.0
+        z = self._start()
         potential, slope, excess = self._at(z)
         step = np.full(len(z) // self.settings.chains, 0.5)
         total, accepted = np.zeros(len(z)), np.zeros(len(step))
@@ -137,6 +138,20 @@ class _Chains:
             else:
                 total, accepted = total + excess, accepted + rate
         return (total / kept).reshape(shape), accepted / kept
+
+    def _start(self) -> Array:
+        """Return z spread as on a quadratic: along W0 chains would take long to get there from w*.
+
+        Where W0 is curved that is far up its walls, so what lies too high is drawn in towards w*.
+        """
+        z = self.random.standard_normal(self.minima.shape)
+        floor = self._at(np.zeros_like(z))[0]
+        for _ in range(_HALVINGS):
+            high = ~(self._at(z)[0] - floor < _HIGH * z.shape[1])
+            if not high.any():
+                break
+            z[high] /= 2
+        return z
 
     def _at(self, z: Array) -> tuple[Array, Array, Array]:
         """Return potential, its slope in z, and K; the potential is inf outside the prior's support."""
