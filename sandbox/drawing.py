@@ -30,7 +30,7 @@ CRISP = 3200
 
 _LAYERS = 4
 """Into how many layers a population is cut; the populations' layers alternate, so that none hides another."""
-_HAZE = 50
+_HAZE = 30
 """Cells of the posterior's density across and up."""
 _PILES = 80
 """Bins over a single parameter."""

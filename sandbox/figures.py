@@ -69,7 +69,7 @@ def _draw(scene: Scene) -> Figure:
     derived = len(scene.scenario.derived)
     across = 1 if derived <= 3 else 2
     rows = max(rows, -(-derived // across))
-    widths = [5.2, 3.2 * columns[0] if scene.arms else 1.2 + 0.75 * strata, 2.9 * columns[1]]
+    widths = [5.2, 3.2 * columns[0] if scene.arms else min(1.2 + 0.75 * strata, 5.0), 2.9 * columns[1]]
     widths += [2.9 * across] * bool(derived)
     result = Figure(figsize=(sum(widths), max(5.0, 1.75 * rows) + 0.6 + 0.2 * len(scene.populations)))
     FigureCanvasAgg(result)
