@@ -27,9 +27,9 @@ class Coverage:
     missed: Array
 
 
-def coverage(loss: Loss, prior: Prior, zero_set: ZeroSet, seed: int = 0) -> Coverage:
-    """Return where points drawn from the prior land when they descend K; `loss` is the population's or a potential."""
-    start = prior.draw(POINTS, seed, "coverage")
+def coverage(loss: Loss, prior: Prior, zero_set: ZeroSet, seed: int = 0, count: int = POINTS) -> Coverage:
+    """Return where `count` points drawn from the prior land when they descend K, the population's or a potential."""
+    start = prior.draw(count, seed, "coverage")
     sizes = loss.excess(start)
     start, sizes = start[np.isfinite(sizes)], sizes[np.isfinite(sizes)]
     ends = descend(loss, start, prior.bounds)

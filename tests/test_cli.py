@@ -88,7 +88,10 @@ def test_the_strata_of_every_shipped_scenario_cover_its_zero_set(name: str, monk
     monkeypatch.chdir(HOUSE)
     scenario = load(name)
     found = coverage(scenario.population_loss, scenario.prior, scenario.zero_set)
-    assert found.landed >= 10
+    # Where most points end in local minima, a few hundred say little.
+    if found.landed < 20:
+        found = coverage(scenario.population_loss, scenario.prior, scenario.zero_set, count=2048)
+    assert found.landed >= 20
     assert len(found.missed) <= 0.01 * found.landed
     assert None not in coefficients(scenario)
 
