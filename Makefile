@@ -20,10 +20,10 @@ bench: .venv/installed
 
 # Runs every scenario (half an hour), then writes results/README.md and the pictures it shows.
 MOVING = crossing uneven_crossing line sharp_and_flat parabola relu_two_neurons_one
-LIBRARY = normal_crossing normal_crossing_three tacnode d4 e6 tanh_node tanh_node_true relu_rescaling \
-  relu_two_neurons_zero relu_two_neurons_two permutation normalisation deep_linear_two reduced_rank depth_symmetry \
+LIBRARY = normal_crossing normal_crossing_three cusp tacnode d4 e6 tanh_node tanh_node_true relu_rescaling \
+  relu_two_neurons_zero relu_two_neurons_two permutation normalisation deep_linear_two deep_linear_three deep_linear_four reduced_rank depth_symmetry \
   depth_symmetry_shallow pendulum pendulum_reduced weight_decay phases_quartic phases_relu
-MEASURED = cusp free_energy laplace flatness llc waic
+MEASURED = free_energy laplace flatness llc waic
 
 gallery: .venv/installed
 	for s in $(MOVING) $(LIBRARY) $(MEASURED); do $(BIN)/sandbox run $$s --force > /dev/null || exit 1; done

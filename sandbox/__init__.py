@@ -4,7 +4,7 @@ tree = sandbox.run("crossing")           # scenario in, xarray.DataTree out
 sandbox.answer(tree)                     # verdicts with their numbers, ready for JSON
 sandbox.figure(tree); sandbox.animate(tree, "crossing.gif")
 sandbox.open("results/crossing")         # a finished run
-sandbox.exact("(x**2 - y**3)**2")         # λ = 5/12, m = 1, with the argument
+sandbox.rlct("(x**2 - y**3)**2")         # λ = 5/12, m = 1, with the argument
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from sandbox.errors import InputError, RunError
     from sandbox.figures import figure
     from sandbox.pipeline import run
+    from sandbox.report import answer
     from sandbox.result import open_result as open
     from sandbox.scenario import Scenario, load, loads
     from sandbox.singularity import rlct
-    from sandbox.verdict import answer
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "RunError", "Scenario", "animate", "answer", "figure", "load", "loads", "open", "rlct", "run"]
@@ -30,7 +30,7 @@ _HOME = {
     "RunError": "errors",
     "Scenario": "scenario",
     "animate": "animation",
-    "answer": "verdict",
+    "answer": "report",
     "figure": "figures",
     "load": "scenario",
     "loads": "scenario",

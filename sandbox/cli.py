@@ -98,7 +98,7 @@ def run(
     """Run SCENARIO (a file, or the name of one in scenarios/) and write record, answer, figure and animation."""
     from sandbox.pipeline import run as run_scenario
     from sandbox.progress import Silent, on_stderr
-    from sandbox.verdict import answer, markdown
+    from sandbox.report import answer, markdown
 
     loaded = _loaded(scenario, overrides, seed)
     if quick:
@@ -180,9 +180,9 @@ def _assignments(option: str, text: str) -> dict[str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 def answer(results: tuple[Path, ...], as_json: bool) -> None:
     """Print the answer of finished RESULTS."""
+    from sandbox.report import answer as answer_of
+    from sandbox.report import markdown
     from sandbox.result import open_result
-    from sandbox.verdict import answer as answer_of
-    from sandbox.verdict import markdown
 
     for result in results:
         found = answer_of(open_result(result))

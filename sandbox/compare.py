@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy import stats
+from scipy import special, stats
 
 from sandbox import exact
 from sandbox.observer import TUBE_FACTORS
@@ -24,8 +24,8 @@ BOUNDS = ("estimate", "low", "high")
 FACTS = ("nbeta", "mean_excess", "share_error", "converged", "capped")
 """What is recorded of each reference beside its masses; see `Measure`."""
 
-BOOTSTRAP = 4000
-"""Resamples behind every interval."""
+RESAMPLED = 4000
+"""Draws behind the interval of a preference."""
 
 
 def compare(
@@ -52,14 +52,29 @@ def compare(
     return witness.dataset(truth, known), comparisons
 
 
-def bootstrap(counts: npt.NDArray[np.int64], seed: int) -> Array:
-    """Return BOOTSTRAP resampled shares, shape (BOOTSTRAP, labels).
+def resampled_shares(counts: npt.NDArray[np.int64], seed: int) -> Array:
+    """Return RESAMPLED draws of what the labels' shares may be, shape (RESAMPLED, labels).
 
-    Particles are independent given the data, so resampling them is a multinomial draw of their labels.
+    Particles are independent given the data, so their labels are a multinomial sample; these are draws from the
+    posterior of its shares under Jeffreys' prior. Unlike resampled labels, they know that what no particle did may
+    still have a share.
     """
-    total = counts.sum()
-    shares: Array = np.random.default_rng(seed).multinomial(total, counts / total, BOOTSTRAP) / total
+    shares: Array = np.random.default_rng(seed).dirichlet(counts + 0.5, RESAMPLED)
     return shares
+
+
+def share_interval(counts: npt.NDArray[np.int64], level: float) -> tuple[Array, Array]:
+    """Return the interval of each share, for counts (..., labels), such that all hold together with `level`.
+
+    Each is the equal-tailed Jeffreys interval of a binomial share, whose coverage is close to what it says (Brown, Cai
+    and DasGupta 2001, "Interval estimation for a binomial proportion"), at a level corrected for the number of labels
+    (Bonferroni).
+    """
+    total = counts.sum(axis=-1, keepdims=True)
+    tail = (1 - level) / 2 / counts.shape[-1]
+    low = special.betaincinv(counts + 0.5, total - counts + 0.5, tail)
+    high = special.betaincinv(counts + 0.5, total - counts + 0.5, 1 - tail)
+    return np.where(counts == 0, 0.0, low), np.where(counts == total, 1.0, high)
 
 
 def preference(shares: Array, reference: Array, ranks: Sequence[tuple[Fraction, int] | None]) -> Array:
@@ -89,12 +104,12 @@ def _comparison(
 ) -> xr.Dataset:
     tail = (1 - scenario.verdict.level) / 2
     counts = data["count"].values
-    resampled = [bootstrap(row, scenario.seed + t) for t, row in enumerate(counts)]
+    resampled = resampled_shares(counts[-1], scenario.seed)
     share = counts / counts.sum(axis=1, keepdims=True)
-    low, high = np.quantile(np.array(resampled), [tail, 1 - tail], axis=1)
+    low, high = share_interval(counts, scenario.verdict.level)
     ranks = [c.rank if c else None for c in known]
-    rows = {name: _against(measure, witness, data, resampled[-1], ranks, tail) for name, measure in references.items()}
-    empty = _against(references["posterior"], witness, data, resampled[-1], ranks, tail) * math.nan
+    rows = {name: _against(measure, witness, data, resampled, ranks, tail) for name, measure in references.items()}
+    empty = _against(references["posterior"], witness, data, resampled, ranks, tail) * math.nan
     joined = xr.concat([rows.get(name, empty) for name in REFERENCES], "reference").assign_coords(
         reference=np.array(REFERENCES, dtype=object)
     )
@@ -144,7 +159,8 @@ def _against(
             "reference_mass": ("stratum", mass),
             "reference_fact": ("fact", [facts[name] for name in FACTS]),
             "along_mass": (("arm", "bin"), along),
-            "preference": ("bound", [value, low - slack, high + slack]),
+            "preference": ("bound", [value, np.minimum(low, value) - slack, np.maximum(high, value) + slack]),
+            "reference_slack": ((), slack),
             "preference_by_tube": ("tube_factor", by_tube),
             "distance_along": ("arm", _distances(data, along, witness.edges)),
         },

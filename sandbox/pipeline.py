@@ -14,10 +14,11 @@ from sandbox.compare import compare
 from sandbox.measured.base import AtPoints
 from sandbox.progress import Progress, Silent
 from sandbox.reference import coefficients
+from sandbox.report import answer, markdown
 from sandbox.result import STORE, assemble, save, written_beside
 from sandbox.scenario import Scenario, load
 from sandbox.simulate import simulate
-from sandbox.verdict import answer, decide, markdown
+from sandbox.verdict import decide
 
 GIF_FRAMES = 60
 """Frames of the GIF that a run writes: four seconds. `sandbox animate --frames` draws more."""

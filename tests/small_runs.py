@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from sandbox.cli import main
 from sandbox.observer import TUBE_FACTORS
 from sandbox.scenario import Scenario, loads
+from sandbox.zero_set import DIVERGED
 
 Array = npt.NDArray[np.float64]
 
@@ -105,16 +106,24 @@ def record_of(scenario: Scenario, points: Array, excess: float | None = None, go
     bins = scenario.record.bins
     along = [np.histogram(zero_set.along(points[labels == k], k), bins, range=_extent(scenario, k))[0] for k in arms]
     mean = float(scenario.loss.excess(points).mean()) if excess is None else excess
+    names = np.array([*zero_set.names, DIVERGED], dtype=object)
+    strata = len(names) - 2
+    moves = np.zeros((2, strata, len(names)), np.int64)
+    # One particle went from the first stratum to the last; of those that are gone, one was on the first.
+    moves[1, 0, strata - 1] = 1
+    moves[1, 0, -1] = min(gone, 1)
     return xr.Dataset(
         {
             "count": (("time", "stratum"), np.array([counted(1.0)] * 2)),
             "tube_count": (("tube_factor", "stratum"), np.array([counted(f) for f in TUBE_FACTORS])),
             "along_count": (("time", "arm", "bin"), np.array([along] * 2).reshape(2, len(arms), bins)),
             "mean_excess": ("time", [mean, mean]),
+            "moves": (("time", "origin", "stratum"), moves),
         },
         coords={
             "time": [0, scenario.steps],
-            "stratum": np.array([*zero_set.names, "diverged"], dtype=object),
+            "stratum": names,
+            "origin": names[:strata],
             "arm": np.array([zero_set.strata[k].name for k in arms], dtype=object),
             "tube_factor": np.array(TUBE_FACTORS),
         },

@@ -13,7 +13,7 @@ from laws import check_share
 from scipy import special, stats
 from small_runs import ARMS, PARABOLA, WELLS, Array, record_of, small
 
-from sandbox.compare import BOOTSTRAP, bootstrap, compare, preference
+from sandbox.compare import RESAMPLED, compare, preference, resampled_shares, share_interval
 from sandbox.errors import InputError
 from sandbox.reference import REFERENCES, coefficients
 from sandbox.scenario import Scenario
@@ -111,27 +111,56 @@ def covered(inflation: int) -> int:
     hits = 0
     for trial in range(600):
         counts = random.multinomial(500, TRUE_SHARES)
-        draws = preference(bootstrap(inflation * counts, trial)[:, :3], REFERENCE, RANKS)
+        draws = preference(resampled_shares(inflation * counts, trial)[:, :3], REFERENCE, RANKS)
         low, high = np.quantile(draws, [0.05, 0.95])
         hits += low <= truth <= high
     return hits
 
 
-def test_bootstrap_intervals_cover_at_the_stated_rate() -> None:
+def test_intervals_of_the_preference_cover_at_the_stated_rate() -> None:
     """|z| < 4 over 600 samples of 500 particles; intervals for twice as many particles are too short and fail."""
     check_share(covered(1), 600, 0.9)
     with pytest.raises(AssertionError):
         check_share(covered(2), 600, 0.9)
 
 
-def test_bootstrap_draws_keep_what_is_certain() -> None:
-    shares = bootstrap(np.array([10, 0, 30]), 3)
-    assert shares.shape == (BOOTSTRAP, 3)
-    assert (shares[:, 1] == 0).all()
+def test_drawn_shares_are_those_of_a_dirichlet_law() -> None:
+    """Against its moments (4 standard errors), with half a count added to each label."""
+    counts = np.array([10, 0, 30])
+    shares = resampled_shares(counts, 3)
+    assert shares.shape == (RESAMPLED, 3)
     assert np.allclose(shares.sum(axis=1), 1, atol=1e-12)
-    assert (shares == bootstrap(np.array([10, 0, 30]), 3)).all()
-    # The variance of a binomial share, p (1 - p) / N, to 4 standard errors of a variance: sqrt(2 / BOOTSTRAP) each.
-    assert shares[:, 0].var() == pytest.approx(0.25 * 0.75 / 40, rel=4 * np.sqrt(2 / BOOTSTRAP))
+    assert (shares == resampled_shares(counts, 3)).all()
+    mean = (counts + 0.5) / 41.5
+    spread = np.sqrt(mean * (1 - mean) / 42.5)
+    assert (np.abs(shares.mean(axis=0) - mean) < 4 * spread / np.sqrt(RESAMPLED)).all()
+    # What no particle did is not impossible: the rule of three says up to 3 / 40 at 95%.
+    assert 0 < np.quantile(shares[:, 1], 0.95) < 3 / 40
+
+
+def together_covered(level: float, truth: Array, particles: int, trials: int = 2000) -> int:
+    """Return in how many of the trials all intervals of the shares hold the true ones."""
+    counts = np.random.default_rng(8).multinomial(particles, truth, trials)
+    low, high = share_interval(counts, level)
+    return int(((low <= truth) & (truth <= high)).all(axis=1).sum())
+
+
+@pytest.mark.parametrize("truth", [[0.5, 0.3, 0.15, 0.05], [0.999, 0.001, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
+def test_intervals_of_shares_hold_together(truth: list[float]) -> None:
+    """Coverage of all at once is at least the level, less 4 standard errors; intervals one by one fail for four even
+    shares."""
+    trials, level = 2000, 0.95
+    floor = trials * level - 4 * np.sqrt(trials * level * (1 - level))
+    assert together_covered(level, np.array(truth), 1000) > floor
+    single = 1 - (1 - level) * len(truth)
+    assert together_covered(single, np.full(4, 0.25), 1000) < floor
+
+
+def test_a_share_of_all_or_none_has_an_interval_with_a_width() -> None:
+    low, high = share_interval(np.array([1000, 0]), 0.99)
+    assert (low[1], high[0]) == (0, 1)
+    assert 0.99 < low[0] < 1 - 1e-3
+    assert 1e-3 < high[1] < 0.01
 
 
 def test_coefficients_are_derived_or_as_stated() -> None:

@@ -27,6 +27,7 @@ FLOORS = (
     {"stability", "reference"},
     {"compare"},
     {"verdict", "result"},
+    {"report"},
     {"scene"},
     {"picture"},
     {"drawing"},

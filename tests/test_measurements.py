@@ -13,8 +13,8 @@ from sandbox.errors import InputError
 from sandbox.measured.measurements import MEASUREMENTS
 from sandbox.measurement_figures import PANELS, measurement_figure, save_measurements
 from sandbox.pipeline import record, run
+from sandbox.report import answer, markdown
 from sandbox.scenario import Scenario
-from sandbox.verdict import answer, markdown
 
 WITHOUT_PARTICLES = ("""populations:
   sgd: {rule: sgd, learning_rate: 0.05, gradient: {minibatch: 8, draw: with_replacement}}

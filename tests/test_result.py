@@ -19,8 +19,8 @@ from small_runs import ARMS, WELLS, small
 import sandbox
 from sandbox import pipeline
 from sandbox.errors import InputError
+from sandbox.report import answer, markdown
 from sandbox.result import CONVENTIONS, STORE, folder_of, open_result, save, written_beside
-from sandbox.verdict import answer, markdown
 
 EVERYTHING = {"run.zarr", "answer.json", "answer.md", "figure.png", "animation.gif"}
 

@@ -1,0 +1,218 @@
+"""The answer of a run: numbers, intervals, verdicts and warnings as plain data, and as a page of Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sandbox.compare import BOUNDS
+from sandbox.reference import REFERENCES
+from sandbox.verdict import MEANING, words
+from sandbox.zero_set import DIVERGED, ELSEWHERE
+
+
+def answer(tree: xr.DataTree) -> dict[str, Any]:
+    """Return the answer of a run as plain data, ready for JSON: numbers, intervals, verdicts, warnings."""
+    posterior = tree["posterior"].to_dataset()
+    populations, measurements = {}, {}
+    for name in map(str, tree["comparison"].population.values if "comparison" in tree.children else ()):
+        comparison = tree["comparison"].to_dataset().sel(population=name)
+        populations[name] = _population_answer(tree[f"populations/{name}"].to_dataset(), comparison)
+    for name, node in tree["measurements"].children.items() if "measurements" in tree.children else ():
+        measurements[name] = {key: _measured(value) for key, value in node.attrs.items()}
+    return {
+        "title": tree.attrs["title"],
+        "question": tree.attrs["question"],
+        "seed": tree.attrs["seed"],
+        "strata": {
+            str(name): {
+                "learning_coefficient": _number(posterior.learning_coefficient[k]),
+                "multiplicity": _number(posterior.multiplicity[k]),
+                "posterior_mass": _number(posterior.mass[k]),
+            }
+            for k, name in enumerate(posterior.stratum.values)
+            if name != DIVERGED
+        },
+        "posterior": {key: _measured(value) for key, value in posterior.attrs.items()}
+        | {"mean_excess": _number(posterior.mean_excess)},
+        "populations": populations,
+        "measurements": measurements,
+    }
+
+
+def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, Any]:
+    last = comparison.isel(time=-1)
+    said = words(comparison)
+    return {
+        "rule": data.attrs["rule"],
+        "settings": json.loads(data.attrs["settings"]),
+        "gradient": json.loads(data.attrs["gradient"]),
+        "particles": _plain(data.attrs["particles"]),
+        "steps": int(data.time[-1]),
+        "mean_excess": _number(data.mean_excess[-1]),
+        "mean_excess_error": _number(data.excess_error[-1]),
+        "occupancy": {
+            str(name): {bound: _number(last.occupancy.sel(bound=bound)[k]) for bound in BOUNDS}
+            for k, name in enumerate(comparison.stratum.values)
+        },
+        "diverged": int(data["count"].sel(stratum=DIVERGED)[-1]),
+        "moves": _moves(data),
+        "step_times_sharpness": {
+            str(name): {"median": _number(row[0]), "largest": _number(row[1])}
+            for name, row in zip(comparison.stratum.values, comparison.step_times_sharpness.values, strict=True)
+            if name not in (ELSEWHERE, DIVERGED)
+        },
+        "against": {
+            name: {
+                "verdict": said["verdicts"][name],
+                "reason": said["reasons"][name],
+                **_reference_answer(comparison.sel(reference=name)),
+            }
+            for name in REFERENCES
+        },
+        "warnings": said["warnings"],
+    }
+
+
+def _moves(data: xr.Dataset) -> dict[str, dict[str, int]]:
+    """Return how often particles went from one stratum to another, or diverged, by the stratum they came from."""
+    total = data.moves.isel(time=-1)
+    return {
+        str(origin): {str(name): int(n) for name, n in zip(total.stratum.values, row.values, strict=True) if n}
+        for origin, row in zip(total.origin.values, total, strict=True)
+    }
+
+
+def _reference_answer(row: xr.Dataset) -> dict[str, Any]:
+    return {
+        "preference": {bound: _number(row.preference.sel(bound=bound)) for bound in BOUNDS},
+        "nbeta": _number(row.reference_fact.sel(fact="nbeta")),
+        "mean_excess": _number(row.reference_fact.sel(fact="mean_excess")),
+        "mass": {str(n): _number(v) for n, v in zip(row.stratum.values, row.reference_mass.values, strict=True)},
+        "distance_along": {str(n): _number(v) for n, v in zip(row.arm.values, row.distance_along.values, strict=True)},
+    }
+
+
+def _number(value: Any) -> float | None:
+    """Return a float that JSON can say: None for nan and infinities."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _measured(value: Any) -> Any:
+    plain = _plain(value)
+    return _number(plain) if isinstance(plain, float) else plain
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """Return an answer, as `answer` gives it, as a page of Markdown."""
+    lines = [f"# {found['title']}", "", found["question"], ""]
+    for name, population in found["populations"].items():
+        lines += [f"- **{name}** {said}." for said in _sentences(population["against"])]
+    for name, population in found["populations"].items():
+        lines += [f"- Warning, {name}: {warning}." for warning in population["warnings"]]
+    for name, measured in found["measurements"].items():
+        lines.append(f"- **{name}**: {measured['summary']}.")
+    if found["populations"]:
+        lines += _particles(found)
+    posterior = found["posterior"]
+    lines += [
+        "",
+        f"Posterior: nbeta = {posterior['nbeta']:g}, log evidence = {posterior['log_evidence']:.6f} "
+        f"(relative error {posterior['evidence_error']:.1e}), mean K_n = {posterior['mean_excess']:.3e}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sentences(against: dict[str, Any]) -> list[str]:
+    """Return a sentence for each verdict with its reason; references of which the same is said share one."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for reference, row in against.items():
+        grouped.setdefault((row["verdict"], row["reason"]), []).append(f"the {_REFERENCE[reference]}")
+    return [f"{MEANING[verdict]} {', '.join(names)}: {reason}" for (verdict, reason), names in grouped.items()]
+
+
+def _particles(found: dict[str, Any]) -> list[str]:
+    """Return the tables of shares and of stability."""
+    lines = ["", "Shares of all particles at the last step (with intervals), and of the references' mass:", ""]
+    lines += _share_table(found)
+    lines += _moves_table(found)
+    lines += ["", "Step size times sharpness, median (largest) on each stratum; 2 is the edge of stability:", ""]
+    lines += _table(
+        ["population", *(name for name in found["strata"] if name != ELSEWHERE)],
+        [
+            [name, *(f"{_text(v['median'])} ({_text(v['largest'])})" for v in p["step_times_sharpness"].values())]
+            for name, p in found["populations"].items()
+        ],
+    )
+    return lines
+
+
+_REFERENCE = {
+    "posterior": "posterior",
+    "tempered": "posterior tempered to the same mean loss",
+    "uniform": "uniform law on the weights with at most that loss",
+}
+
+
+def _share_table(found: dict[str, Any]) -> list[str]:
+    strata = found["strata"]
+    rows = [
+        [
+            "λ (m)",
+            *(f"{_fraction(s['learning_coefficient'])} ({_text(s['multiplicity'])})" for s in strata.values()),
+            "",
+        ],
+        ["posterior", *(_text(s["posterior_mass"]) for s in strata.values()), ""],
+    ]
+    for name, population in found["populations"].items():
+        rows.append([f"**{name}**", *(_interval(v) for v in population["occupancy"].values())])
+        for reference in ("tempered", "uniform"):
+            row = population["against"][reference]
+            rows.append([f"{reference} at the loss of {name}", *(_text(v) for v in row["mass"].values())])
+    return _table(["", *strata, DIVERGED], rows)
+
+
+def _moves_table(found: dict[str, Any]) -> list[str]:
+    """Return the table of moves between strata, where there were any, and of where diverged particles came from."""
+    rows = []
+    for name, population in found["populations"].items():
+        for origin, goals in population["moves"].items():
+            if goals:
+                rows.append([name, origin, ", ".join(f"{goal} {count:,}" for goal, count in goals.items())])
+        before = population["diverged"] - sum(goals.get(DIVERGED, 0) for goals in population["moves"].values())
+        if before > 0:
+            rows.append([name, "on no stratum before", f"{DIVERGED} {before:,}"])
+    if not rows:
+        return []
+    return ["", "Moves between strata, as seen at the recorded times:", "", *_table(["population", "from", "to"], rows)]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _interval(bounds: dict[str, float | None]) -> str:
+    return f"{_text(bounds['estimate'])} [{_text(bounds['low'])}, {_text(bounds['high'])}]"
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _fraction(value: float | None) -> str:
+    """Return λ as the fraction it is; a measured one as a decimal."""
+    if value is None:
+        return "-"
+    fraction = Fraction(value).limit_denominator(1000)
+    return str(fraction) if abs(float(fraction) - value) < 1e-12 else f"{value:.4g}"
