@@ -82,8 +82,10 @@ def animate(tree: xr.DataTree, path: str | Path, *, frames: int | None = None, f
     seconds = [1 / fps] * (len(shown) - 1) + [HOLD]
     with style():
         film = Film(scene, shown)
-        palette = Palette([film.frame(shown[k]) for k in chosen(len(shown), 5)])
-        data = gif((palette.indices(film.frame(k)) for k in shown), palette.colours, seconds)
+        samples = {shown[k]: film.frame(shown[k]) for k in chosen(len(shown), 5)}
+        palette = Palette(list(samples.values()))
+        drawn = (samples[k] if k in samples else film.frame(k) for k in shown)
+        data = gif(map(palette.indices, drawn), palette.colours, seconds)
     write_whole(path, data)
 
 

@@ -29,8 +29,8 @@ Evaluate = Callable[..., list[Array]]
 REACH = 1e3
 """Scales from the centre beyond which no normal or Laplace density is above zero in floating point."""
 
-_CHUNK = 10_000
-"""Most points at once."""
+_CHUNK = 1024
+"""Most points at once: what they need stays in the cache."""
 
 _NARROW = 0.5
 _NODES, _WEIGHTS = special.roots_legendre(12)
@@ -71,23 +71,40 @@ class PrefixSums:
     def bounds(self, slopes: Array, offsets: Array) -> Bounds:
         """Return how many inputs lie below the change of sign of each line, shape that of `slopes`.
 
-        Found by asking for the sign at the inputs themselves: rounding leaves it monotone, and each input is on the
-        side where evaluating the line puts it.
+        The signs at the inputs themselves decide: rounding leaves them monotone, and each input is on the side where
+        evaluating the line puts it.
         """
+        last = len(self.inputs) - 1
+        with np.errstate(all="ignore"):
+            guess = np.searchsorted(self.inputs, -offsets / slopes)
+        fits = (guess == 0) | self._is_below(slopes, offsets, np.maximum(guess - 1, 0))
+        fits &= (guess > last) | ~self._is_below(slopes, offsets, np.minimum(guess, last))
+        if not fits.all():
+            guess[~fits] = self._bisected(slopes[~fits], offsets[~fits])
+        return guess
+
+    def _is_below(self, slopes: Array, offsets: Array, rank: Bounds) -> npt.NDArray[np.bool_]:
+        """Return whether the input of a rank lies below the change of sign."""
+        with np.errstate(all="ignore"):
+            return np.asarray((slopes * self.inputs[rank] + offsets > 0) != (slopes >= 0))
+
+    def _bisected(self, slopes: Array, offsets: Array) -> Bounds:
         bounds = np.zeros(slopes.shape, dtype=np.int64)
-        rising, length = slopes >= 0, len(self.inputs)
+        length = len(self.inputs)
         while length > 0:
             half = (length + 1) // 2
-            with np.errstate(all="ignore"):
-                positive = slopes * self.inputs[bounds + half - 1] + offsets > 0
-            bounds += half * (positive != rising)
+            bounds += half * self._is_below(slopes, offsets, bounds + half - 1)
             length -= half
         return bounds
 
-    def between(self, start: Bounds, end: Bounds) -> Array:
-        """Return the C weighted sums over the inputs from rank `start` up to `end`, shape (C, ...)."""
-        sums = (self.high[end] - self.high[start]) + (self.low[end] - self.low[start])
-        return np.moveaxis(sums, -1, 0)
+    def between(self, edges: Bounds) -> Array:
+        """Return the C weighted sums over ranks from edges[i] up to edges[i + 1], shape (C, edges - 1, ...)."""
+        high, low = (np.take(sums, edges, axis=1) for sums in self._by_column)
+        return (high[:, 1:] - high[:, :-1]) + (low[:, 1:] - low[:, :-1])
+
+    @functools.cached_property
+    def _by_column(self) -> tuple[Array, Array]:
+        return np.ascontiguousarray(self.high.T), np.ascontiguousarray(self.low.T)
 
 
 @dataclass(frozen=True)
@@ -109,12 +126,13 @@ class Density:
             crossing = np.where(slopes == 0, np.where(offsets > 0, -np.inf, np.inf), -offsets / slopes)
         return np.clip(crossing, *self.support)
 
-    def between(self, start: Bounds, end: Bounds) -> Array:
-        """Return E[x^k; start < x < end] for each degree k, shape (C, ...)."""
-        values = self._cumulative(end) - self._cumulative(start)
-        narrow = (start < end) & (end - start < _NARROW * self.distribution.scale)
-        half = (end[narrow] - start[narrow]) / 2
-        x = (end[narrow] + start[narrow]) / 2 + half * _NODES[:, None]
+    def between(self, edges: Bounds) -> Array:
+        """Return E[x^k; edges[i] < x < edges[i + 1]] for each degree k, shape (C, edges - 1, ...)."""
+        values = np.diff(np.stack(self._primitives(edges)), axis=1) / self.mass
+        start, width = edges[:-1], np.diff(edges, axis=0)
+        narrow = (width > 0) & (width < _NARROW * self.distribution.scale)
+        half = width[narrow] / 2
+        x = start[narrow] + half * (1 + _NODES[:, None])
         mass = half * _WEIGHTS[:, None] * self.at(x)
         values[:, narrow] = (mass * self.powers(x)).sum(axis=1)
         return values
@@ -137,9 +155,6 @@ class Density:
     @functools.cached_property
     def _primitives(self) -> Any:
         return numpy_function([_T], cumulative(self.distribution.family, _T, self.distribution.arguments, self.degrees))
-
-    def _cumulative(self, x: Array) -> Array:
-        return np.stack(self._primitives(x)) / self.mass
 
 
 Measure = PrefixSums | Density
@@ -194,8 +209,7 @@ def intervals(measure: Measure, slopes: Array, offsets: Array) -> tuple[Array, A
     kinks = measure.distribution.kinks if isinstance(measure, Density) else ()
     fixed = np.array([first, *kinks, last])[:, None] + np.zeros_like(bounds[:1])
     edges = np.sort(np.concatenate([fixed, bounds]), axis=0)
-    start, end = edges[:-1], edges[1:]
-    return measure.between(start, end), _steps(start, bounds[:, None], slopes[:, None])
+    return measure.between(edges), _steps(edges[:-1], bounds[:, None], slopes[:, None])
 
 
 def _steps(x: Bounds, bounds: Bounds, slopes: Array) -> Array:

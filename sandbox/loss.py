@@ -117,6 +117,11 @@ class Loss:
         """Return the gradient of L_n at points (N, D): shape (N, D)."""
         return np.stack(self._mean(self._gradient, points), axis=1)
 
+    def excess_and_gradient(self, points: Array) -> tuple[Array, Array]:
+        """Return `excess` and `gradient` at points (N, D), which share most of their work: shapes (N,) and (N, D)."""
+        excess, *slopes = self._mean(self._excess_and_gradient, points)
+        return excess, np.stack(slopes, axis=1)
+
     def hessian(self, points: Array) -> Array:
         """Return the Hessian of L_n at points (N, D): shape (N, D, D).
 
@@ -165,6 +170,11 @@ class Loss:
     def _gradient(self) -> Callable[..., list[Array]]:
         expression, columns = self._summed
         return numpy_function((*self.symbols, *columns), gradient(expression, self.symbols))
+
+    @functools.cached_property
+    def _excess_and_gradient(self) -> Callable[..., list[Array]]:
+        expression, columns = self._summed
+        return numpy_function((*self.symbols, *columns), [expression, *gradient(expression, self.symbols)])
 
     @functools.cached_property
     def _hessian(self) -> Callable[..., list[Array]]:

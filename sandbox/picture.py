@@ -47,7 +47,14 @@ def write_figure(figure: Figure, path: str | Path) -> None:
         raise InputError(f"'{path}' does not end like a picture{nearest(kind, FORMATS)}; allowed: {allowed}")
     buffer = io.BytesIO()
     with style():
+        figure.set_dpi(DPI)
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            # `savefig` would lay out too, and then draw all of it twice.
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=FORMATS[kind])
+        figure.set_layout_engine(engine)
     write_whole(path, buffer.getvalue())
 
 

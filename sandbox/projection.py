@@ -36,16 +36,19 @@ class Projection:
         """Return where Gauss-Newton steps from `points` (N, D) come to rest, shape (N, D); inf where they fail.
 
         Exact where every equation says `w = constant`. Elsewhere the way there exceeds the distance to the solutions
-        by a term of second order in it. Points that stray much further than `within` are given up: most are far
-        away, and to find out by how much is most of the work.
+        by a term of second order in it. Points further away than `within` may be given up: most are far away, and to
+        find out by how much is most of the work.
         """
         result = points.copy()
         if self.constants is not None:
             for axis, value in self.constants.items():
                 result[:, axis] = value
             return result
+        near = np.flatnonzero(self._at_least(points) <= within)
+        result[:] = np.inf
         with np.errstate(all="ignore"):
-            return self._descend(result, within)
+            self._descend(points[near].T, near, result, within)
+        return result
 
     @functools.cached_property
     def constants(self) -> dict[int, float] | None:
@@ -62,52 +65,83 @@ class Projection:
         return found
 
     @functools.cached_property
-    def _values(self) -> Callable[..., list[Array]]:
-        return numpy_function(self.symbols, self.equations)
+    def _slopes(self) -> list[tuple[Any, ...]]:
+        """Each equation's gradient, D expressions."""
+        return [gradient(equation, self.symbols) for equation in self.equations]
 
     @functools.cached_property
-    def _slopes(self) -> Callable[..., list[Array]]:
-        return numpy_function(self.symbols, [d for e in self.equations for d in gradient(e, self.symbols)])
+    def _evaluate(self) -> Callable[..., list[Array]]:
+        """The equations' values, then their slopes one equation after the other."""
+        return numpy_function(self.symbols, [*self.equations, *(d for slope in self._slopes for d in slope)])
 
-    def _descend(self, result: Array, within: float) -> Array:
-        """Take the steps in place; what is not on the solutions at their end, or strays, is set to inf."""
+    @functools.cached_property
+    def _flat(self) -> tuple[Array, Array]:
+        """Q (D, r) and q (r,): the way to where all affine equations hold has the coordinates w Q + q."""
+        size = len(self.symbols)
+        affine = [k for k, slope in enumerate(self._slopes) if all(d.is_number for d in slope)]
+        matrix = np.array([[float(d) for d in self._slopes[k]] for k in affine]).reshape(-1, size)
+        at_zero = dict.fromkeys(self.symbols, sympy.S.Zero)
+        offsets = np.array([float(self.equations[k].xreplace(at_zero)) for k in affine])
+        left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
+        kept = sizes > _INDEPENDENT * sizes.max(initial=0.0)
+        return right[kept].T, offsets @ (left[:, kept] / sizes[kept])
+
+    def _at_least(self, points: Array) -> Array:
+        """Return how far points (N, D) are at least, shape (N,): as far as from where the affine equations hold."""
+        directions, offsets = self._flat
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(np.sqrt(((points @ directions + offsets) ** 2).sum(axis=1)))
+
+    def _descend(self, here: Array, active: npt.NDArray[np.int64], result: Array, within: float) -> None:
+        """Take steps from `here` (D, N); where they come to rest goes to the rows `active` (N,) of `result`."""
         # Steps shrink to their square: after one this short the next would be a millionth of what was asked for.
         still_at = max(_STILL, _FINE * min(within, 0.1)) if np.isfinite(within) else _STILL
-        active, start = np.arange(len(result)), result.copy()
-        for _ in range(_STEPS if len(result) else 0):
-            values = np.stack(self._values(*result[active].T), axis=1)
-            slopes = np.stack(self._slopes(*result[active].T), axis=1).reshape(len(active), len(self.equations), -1)
-            finite = np.isfinite(slopes).all(axis=(1, 2)) & np.isfinite(values).all(axis=1)
-            result[active[~finite]] = np.inf
-            active, values, slopes = active[finite], values[finite], slopes[finite]
-            move = least_move(slopes, values)
-            result[active] -= move
-            still = np.linalg.norm(move, axis=1) <= still_at
-            # A place without slope, like the centre of a circle, stands still without being a solution.
-            reach = 2 * still_at * np.linalg.norm(slopes, axis=(1, 2))
-            strays = np.linalg.norm(result[active] - start[active], axis=1) > _STRAY * within
-            result[active[strays | (still & (np.linalg.norm(values, axis=1) > reach))]] = np.inf
-            active = active[~still & ~strays]
+        size, start = len(self.equations), here
+        for _ in range(_STEPS):
             if not len(active):
-                return result
-        result[active] = np.inf
-        return result
+                return
+            found = np.stack(self._evaluate(*here))
+            values, slopes = found[:size], found[size:].reshape(size, *here.shape)
+            move, steepness = least_move(slopes, values)
+            here = here - move
+            length = _norm(move)
+            still = length <= still_at
+            # A place without slope, like the centre of a circle, stands still without being a solution.
+            arrived = still & (_norm(values) <= 2 * still_at * steepness)
+            result[active[arrived]] = here[:, arrived].T
+            goes_on = ~still & (_norm(here - start) <= _STRAY * within)
+            active, here, start = active[goes_on], here[:, goes_on], start[:, goes_on]
 
 
-def least_move(slopes: Array, values: Array) -> Array:
-    """Return the shortest v (N, D) with slopes (N, M, D) v = values (N, M), in least squares where there is none."""
-    if slopes.shape[1] == 1:
-        squares = (slopes[:, 0] ** 2).sum(axis=1)
-        scaled = np.where(squares > 0, values[:, 0] / squares, 0.0)
-        shortest: Array = slopes[:, 0] * scaled[:, None]
-        return shortest
-    sizes = np.linalg.norm(slopes, axis=2)
-    unit = slopes / sizes[:, :, None]
-    correlations = np.einsum("nij,nkj->nik", unit, unit)
-    # Solving is ten times as fast as the pseudoinverse, which only dependent equations need.
-    simple = np.linalg.det(correlations) > _INDEPENDENT
-    move = np.empty((len(slopes), slopes.shape[2]))
-    weights = np.linalg.solve(correlations[simple], (values / sizes)[simple][:, :, None])[:, :, 0]
-    move[simple] = np.einsum("nij,ni->nj", unit[simple], weights)
-    move[~simple] = np.einsum("nij,nj->ni", np.linalg.pinv(slopes[~simple]), values[~simple])
-    return move
+def least_move(slopes: Array, values: Array) -> tuple[Array, Array]:
+    """Return the shortest v (D, N) with slopes (M, D, N) v = values (M, N), in least squares where there is none.
+
+    Also the slopes' Frobenius norm, shape (N,). By Gram and Schmidt's method, in which each equation adds to v what it
+    still lacks along the part of its slope that is new. What is not finite gives nan.
+    """
+    move, steepness, independence = np.zeros(slopes.shape[1:]), np.zeros(slopes.shape[2]), np.ones(slopes.shape[2])
+    basis: list[Array] = []
+    for slope, value in zip(slopes, values, strict=True):
+        new = slope
+        for direction in basis:
+            new = new - direction * _dot(direction, new)
+        square, whole = _dot(new, new), _dot(slope, slope)
+        move += new * ((value - _dot(slope, move)) / square)
+        basis.append(new / np.sqrt(square))
+        steepness += whole
+        # The product is the determinant of the slopes' correlations.
+        independence *= square / whole
+    dependent = np.flatnonzero(~(independence > _INDEPENDENT) & np.isfinite(steepness))
+    if len(dependent):
+        # Only dependent equations need the pseudoinverse, which takes ten times as long.
+        inverse = np.linalg.pinv(slopes[:, :, dependent].transpose(2, 0, 1))
+        move[:, dependent] = np.einsum("ndm,mn->dn", inverse, values[:, dependent])
+    return move, np.sqrt(steepness)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return np.asarray((a * b).sum(axis=0))
+
+
+def _norm(a: Array) -> Array:
+    return np.sqrt(_dot(a, a))

@@ -30,6 +30,8 @@ _INSIDE = -1e-7
 """A condition's expression may be this much below 0: rounding, on the edge."""
 _MARGIN = 1.5
 """By how much a distance that Gauss-Newton steps find may exceed the true one, where it matters."""
+_TOGETHER = 1 << 16
+"""Most images of points looked at together: bounds the memory."""
 _STATED = 0.01
 """How far K may be, relatively, from an excess that is stated."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
@@ -118,24 +120,24 @@ class ZeroSet:
     def distance(self, points: Array, k: int, within: float = np.inf) -> Array:
         """Return the distance of points (N, D) to stratum k, shape (N,); inf where the descent onto it fails.
 
-        It may also be inf where it is much more than `within`, which saves most of the time.
+        It may also be inf where it is more than `within`, which saves most of the time.
 
         Points that are not finite are infinitely far. Exact where the stratum is linear. Elsewhere it is the distance
         to the point that Gauss-Newton steps reach, which exceeds the true one by a term of second order in it.
         """
-        with np.errstate(invalid="ignore", over="ignore"):
-            distance = _length(self._nearest(points, k, within)[0] - points)
-        return np.where(np.isnan(distance), np.inf, distance)
+        return self._nearest(points, k, within)[1]
 
     def project(self, points: Array, k: int) -> Array:
         """Return the points of stratum k that Gauss-Newton steps from `points` (N, D) reach; inf where they fail."""
-        return self._nearest(points, k)[0]
+        image, _, result = self._nearest(points, k)
+        for j, symmetry in enumerate(self.symmetries, 1):
+            result[image == j] = symmetry.inverse(result[image == j])
+        return result
 
     def along(self, points: Array, k: int) -> Array:
         """Return the position of points (N, D) along stratum k, shape (N,), seen from the image that is nearest."""
         if self.symmetries:
-            image = self._nearest(points, k)[1]
-            points = points.copy()
+            image, points = self._nearest(points, k)[0], points.copy()
             for j, symmetry in enumerate(self.symmetries, 1):
                 points[image == j] = symmetry(points[image == j])
         position: Array = self._along[k](*points.T)[0]
@@ -229,15 +231,25 @@ class ZeroSet:
         """The projections onto edges of strata that were asked for: by stratum, and conditions that are equalities."""
         return {}
 
-    def _nearest(self, points: Array, k: int, within: float = np.inf) -> tuple[Array, npt.NDArray[np.int64]]:
-        """Return the nearest of the points (N, D) that each image of stratum k offers, and that image's number."""
-        best, image = self._onto(points, k, within), np.zeros(len(points), dtype=np.int64)
-        for j, symmetry in enumerate(self.symmetries, 1):
-            other = symmetry.inverse(self._onto(symmetry(points), k, within))
-            with np.errstate(invalid="ignore"):
-                nearer = _length(other - points) < _length(best - points)
-            best[nearer], image[nearer] = other[nearer], j
-        return best, image
+    def _nearest(self, points: Array, k: int, within: float = np.inf) -> tuple[npt.NDArray[np.int64], Array, Array]:
+        """Return which image of each of the points (N, D) is nearest to stratum k, how far it is, and what it reaches.
+
+        Image 0 is the point itself. Symmetries keep distances: what an image reaches is the image of what lies near it.
+        """
+        images, rows = 1 + len(self.symmetries), max(1, _TOGETHER // (1 + len(self.symmetries)))
+        parts = []
+        for i in range(0, len(points) or 1, rows):
+            some = points[i : i + rows]
+            every = np.concatenate([some, *(symmetry(some) for symmetry in self.symmetries)])
+            found = self._onto(every, k, within)
+            with np.errstate(invalid="ignore", over="ignore"):
+                distance = _length(found - every).reshape(images, len(some))
+            distance[np.isnan(distance)] = np.inf
+            image = distance.argmin(axis=0)
+            here = np.arange(len(some))
+            parts.append((image, distance[image, here], found.reshape(images, *some.shape)[image, here]))
+        image, distance, found = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return image, distance, found
 
     def _onto(self, points: Array, k: int, within: float) -> Array:
         """Return the points of stratum k itself that steps from `points` reach: where conditions fail, on the edge."""

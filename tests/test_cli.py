@@ -122,7 +122,7 @@ def test_the_main_job_end_to_end(tmp_path: Path) -> None:
     assert sum(path.is_file() for path in folder.rglob("*")) < 100
     found = json.loads((folder / "answer.json").read_text())
     for population in found["populations"].values():
-        assert (population["particles"], population["steps"]) == (1000, 2000)
+        assert (population["particles"], population["steps"]) == (512, 2000)
         assert {row["verdict"] for row in population["against"].values()} <= {
             "simpler", "same", "less simple", "undecided",
         }  # fmt: skip

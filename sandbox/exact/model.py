@@ -8,6 +8,7 @@ a tanh(b x), is first expanded in its inputs (Aoyagi and Watanabe 2006).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,9 @@ def _independent(statistics: Sequence[Any], inputs: Sequence[Any], loss: Loss) -
     return len(statistics) <= len(rows) and bool(values.min() > _INDEPENDENT * values.max())
 
 
-def _expanded(misfit: Any, inputs: Sequence[Any], symbols: Sequence[Any]) -> Squares | None:
+# Each point of W0 that is looked at asks for the same series.
+@functools.lru_cache(maxsize=32)
+def _expanded(misfit: Any, inputs: tuple[Any, ...], symbols: tuple[Any, ...]) -> Squares | None:
     """Return the Taylor coefficients in the inputs that generate all others up to TAYLOR_ORDER."""
     t = sympy.Dummy("t")
     try:

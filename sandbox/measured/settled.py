@@ -159,9 +159,9 @@ class _Chains:
         points = self.minima + moves
         settings = self.settings
         with np.errstate(all="ignore"):
-            excess, log_prior = self.loss.excess(points), self.prior.log_density(points)
+            (excess, gradient), log_prior = self.loss.excess_and_gradient(points), self.prior.log_density(points)
             potential = settings.nbeta * excess + settings.localization / 2 * (moves**2).sum(axis=1) - log_prior
-            slope = settings.nbeta * self.loss.gradient(points) + settings.localization * moves
+            slope = settings.nbeta * gradient + settings.localization * moves
             slope -= self.prior.log_density_gradient(points)
         usable: npt.NDArray[np.bool_] = np.isfinite(potential) & np.isfinite(slope).all(axis=1)
         slope[~usable] = 0.0
