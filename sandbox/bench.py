@@ -2,7 +2,7 @@
 
 The task: many particles on the crossing K = (w1 w2)^2 / 2 under unadjusted Langevin dynamics in float64, no walls;
 minibatch SGD on the same model; and minibatch SGD on a ReLU net of two neurons. Every competitor does the same
-arithmetic with draws of its own.
+arithmetic with draws of its own. On the crossing the other rules stand beside these two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sandbox.errors import InputError
 from sandbox.gradients import Full, Minibatch
 from sandbox.loss import Loss, Regression
 from sandbox.prior import Distribution, Prior
-from sandbox.rules import Langevin, Sgd
+from sandbox.rules import RULES, Langevin, Rule, Sgd
 from sandbox.simulate import processors, shares_of
 
 PARTICLES = 65_536
@@ -33,12 +33,16 @@ NBETA, STEP_SIZE, LEARNING_RATE, SAMPLES, BATCH = 1000.0, 1e-4, 0.05, 1000, 8
 
 NET_PARTICLES, NET_BATCH, NET_NOISE = 16_384, 16, 0.3
 
+# Rules, each held against the first of its row.
+SGD_LIKE = ("sgd", "sgd momentum", "adam", "sgd_sde", "isotropic_sgd", "sgld", "psgld")
+SAMPLERS = ("langevin", "langevin_lm", "underdamped", "mala")
+
 Timed = Callable[[int], None]
 """Moves a task's particles through a number of steps."""
 
 
 def table(*, peers: bool = False, repeats: int = 7) -> str:
-    """Return the timings as text: median ns per particle-step of each competitor, and its ratio to the kernel's."""
+    """Return the timings as text: median ns per particle-step of each competitor, and its ratio to the first one's."""
     threads = processors()
     (loss, prior), (net, net_prior) = _task(), _net()
     with ThreadPoolExecutor(threads) as pool:
@@ -65,6 +69,12 @@ def table(*, peers: bool = False, repeats: int = 7) -> str:
                 "Numba, prange and np.random": _numba_net(net),
                 **(_jax_net(net) if peers else {}),
             },
+            ("Rules with full gradient", PARTICLES): {
+                f"sandbox, {name}": _sandbox(pool, threads, loss, prior, _rule(name), Full()) for name in SAMPLERS
+            },
+            (f"Rules with minibatch {BATCH} of {SAMPLES}", PARTICLES): {
+                f"sandbox, {name}": _sandbox(pool, threads, loss, prior, _rule(name), minibatch) for name in SGD_LIKE
+            },
         }
         lines = [
             f"{platform.machine()}, {threads} threads; NumPy {np.__version__}, Numba {numba.__version__}; "
@@ -72,11 +82,17 @@ def table(*, peers: bool = False, repeats: int = 7) -> str:
         ]
         for (title, particles), competitors in tasks.items():
             lines += ["", f"{title}, float64, {particles:,} particles"]
-            lines.append(f"  {'':32s}{'ns/particle-step':>18s}{'times sandbox':>16s}")
+            lines.append(f"  {'':32s}{'ns/particle-step':>18s}{'times the first':>16s}")
             medians = _medians(competitors, repeats, particles)
-            for name, value in medians.items():
-                lines.append(f"  {name:32s}{value:18.2f}{value / medians['sandbox']:16.1f}")
+            first = next(iter(medians.values()))
+            lines += [f"  {name:32s}{value:18.2f}{value / first:16.1f}" for name, value in medians.items()]
     return "\n".join(lines)
+
+
+def _rule(name: str) -> Rule:
+    rule, *used = name.split()
+    rates = {"step_size": STEP_SIZE} if "step_size" in RULES[rule].model_fields else {"learning_rate": LEARNING_RATE}
+    return RULES[rule](rule=rule, **rates, **dict.fromkeys(used, 0.9))
 
 
 def _medians(competitors: dict[str, Timed], repeats: int, particles: int) -> dict[str, float]:

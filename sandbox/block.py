@@ -19,6 +19,13 @@ from sandbox.jit import LANES, lane_function
 
 
 @lane_function
+def copy(target: Any, block: Any) -> None:
+    """Copy a block. An assignment to `target[:]` costs seconds to compile: the text of an error that never occurs."""
+    for i in range(block.size):
+        target[i] = block[i]
+
+
+@lane_function
 def clear(block: Any) -> None:
     """Set a block to zero."""
     for i in range(block.size):
@@ -49,8 +56,11 @@ def scale(block: Any, factor: float) -> None:
 
 
 @lane_function
-def gather_row(rows: Any, table: Any, indices: Any, columns: int) -> None:
-    """Give each lane its own row of the table, in the layout of `paired`; `columns` is a literal where it is called.
+def gather_row(rows: Any, table: Any, indices: Any, words: int, columns: int) -> None:
+    """Give each lane its own row of the table, in the layout of `paired`.
+
+    `indices` has `words` numbers for each lane, the last of which is its row: 2 where the others are what
+    `draw_indices` leaves below. `words` and `columns` are literals where it is called.
 
     A pair is read before it is stored, and lies together in the table and in `rows`: one load and one store of two
     numbers move it, which halves the time. Unsigned indices, as a signed one could count from the end and so part them.
@@ -59,13 +69,13 @@ def gather_row(rows: Any, table: Any, indices: Any, columns: int) -> None:
     for p in range(columns // 2):
         c = np.uint64(2 * p)
         for i in range(LANES):
-            row, place = np.uint64(indices[i]), c * np.uint64(LANES) + np.uint64(2 * i)
+            row, place = np.uint64(indices[words * (i + 1) - 1]), c * np.uint64(LANES) + np.uint64(2 * i)
             first, second = table[row, c], table[row, c + one]
             rows[place] = first
             rows[place + one] = second
     if columns % 2 == 1:
         for i in range(LANES):
-            rows[(columns - 1) * LANES + i] = table[np.uint64(indices[i]), np.uint64(columns - 1)]
+            rows[(columns - 1) * LANES + i] = table[np.uint64(indices[words * (i + 1) - 1]), np.uint64(columns - 1)]
 
 
 @lane_function

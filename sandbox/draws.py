@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sandbox.jit import LANES, exponent_and_mantissa, lane_function
+from sandbox.jit import LANES, exponent_and_mantissa, lane_function, scalar_function
 
 # Streams: one for each purpose, so that no two purposes ever share a draw. Never renumber one.
 STREAM_START = 0
@@ -27,6 +27,10 @@ STREAM_INPUT = 3
 STREAM_GRADIENT_NOISE = 4
 STREAM_DATA_INPUT = 5
 STREAM_DATA_NOISE = 6
+STREAM_STATE = 7
+STREAM_JUDGEMENT = 8
+STREAM_MODEL_NOISE = 9
+STREAM_LABELS = 10
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
@@ -36,45 +40,53 @@ _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
+@scalar_function
+def _words(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    """Return Philox 4x32-10 of a counter: words in the low halves of 64-bit integers; what is above is meaningless."""
+    for _ in range(10):
+        p0 = (c0 & _LOW) * _MULTIPLIER_0
+        p1 = (c2 & _LOW) * _MULTIPLIER_1
+        c0, c1 = (p1 >> _HALF) ^ c1 ^ k0, p1
+        c2, c3 = (p0 >> _HALF) ^ c3 ^ k1, p0
+        k0 += _WEYL_0
+        k1 += _WEYL_1
+    return c0, c1, c2, c3
+
+
 @lane_function
 def fill_bits(bits: Any, first: int, calls: int, particle: int, step: int, stream: int, key: Any) -> None:
     """Fill 4 * calls planes of 32-bit words for the lanes `particle`, `particle` + 1, ... at `step`.
 
     The k-th call, with counter word `first` + k, fills planes 4k to 4k + 3. `key` holds two uint32.
     """
+    k0, k1, c1, c3 = np.uint64(key[0]), np.uint64(key[1]), np.uint64(step), np.uint64(stream)
     for k in range(calls):
-        draw_indices(bits[4 * k * LANES : 4 * (k + 1) * LANES], first + k, particle, step, stream, key, 1 << 32)
+        c2 = np.uint64(first + k)
+        plane = bits[4 * k * LANES : 4 * (k + 1) * LANES]
+        for i in range(LANES):
+            words = _words(np.uint64(particle + i), c1, c2, c3, k0, k1)
+            plane[i] = np.uint32(words[0] & _LOW)
+            plane[LANES + i] = np.uint32(words[1] & _LOW)
+            plane[2 * LANES + i] = np.uint32(words[2] & _LOW)
+            plane[3 * LANES + i] = np.uint32(words[3] & _LOW)
 
 
 @lane_function
 def draw_indices(indices: Any, k: int, particle: int, step: int, stream: int, key: Any, count: int) -> None:
-    """Fill four planes with what `fill_indices` makes of the words of the k-th call; count <= 2^32.
+    """Fill four planes of uint64 whose upper halves are independent indices 0 ... count - 1 (count < 2^32).
 
-    One pass instead of two: the words stand here where their products of 64 bits are wanted. Among 2^32,
-    the index is the word itself.
+    They are the words of the k-th call times `count`. The lower halves are what an index cuts off: to leave them there
+    takes less time than to pack the upper ones. An index has probability 1/count to within 2^-32, a relative error of
+    at most count / 2^32.
     """
-    key_0, key_1, size = np.uint64(key[0]), np.uint64(key[1]), np.uint64(count)
+    k0, k1, c1, c3 = np.uint64(key[0]), np.uint64(key[1]), np.uint64(step), np.uint64(stream)
+    c2, size = np.uint64(k), np.uint64(count) & _LOW
     for i in range(LANES):
-        # Words live in the low halves of 64-bit integers; what gathers above is ignored.
-        c0, c1 = np.uint64(particle + i), np.uint64(step)
-        c2, c3 = np.uint64(k), np.uint64(stream)
-        k0, k1 = key_0, key_1
-        for _ in range(10):
-            p0 = (c0 & _LOW) * _MULTIPLIER_0
-            p1 = (c2 & _LOW) * _MULTIPLIER_1
-            c0, c1 = (p1 >> _HALF) ^ c1 ^ k0, p1
-            c2, c3 = (p0 >> _HALF) ^ c3 ^ k1, p0
-            k0 += _WEYL_0
-            k1 += _WEYL_1
-        indices[i] = _index(c0, size)
-        indices[LANES + i] = _index(c1, size)
-        indices[2 * LANES + i] = _index(c2, size)
-        indices[3 * LANES + i] = _index(c3, size)
-
-
-@lane_function
-def _index(word: Any, count: Any) -> Any:
-    return np.uint32(((word & _LOW) * count) >> _HALF)
+        words = _words(np.uint64(particle + i), c1, c2, c3, k0, k1)
+        indices[i] = (words[0] & _LOW) * size
+        indices[LANES + i] = (words[1] & _LOW) * size
+        indices[2 * LANES + i] = (words[2] & _LOW) * size
+        indices[3 * LANES + i] = (words[3] & _LOW) * size
 
 
 # Polynomials for Box-Muller, by Chebyshev interpolation in 50 digits, with errors of 1e-9, 1e-8 and 5e-8: below the
@@ -126,16 +138,6 @@ def fill_uniforms(uniforms: Any, bits: Any, planes: int) -> None:
             uniforms[i] = (real(bits[i] >> np.uint32(9)) + real(0.5)) * real(2.0**-23)
         else:
             uniforms[i] = (real(bits[i]) + real(0.5)) * real(2.0**-32)
-
-
-@lane_function
-def fill_indices(indices: Any, bits: Any, planes: int, count: int) -> None:
-    """Turn planes of bits into indices 0 ... count - 1 (count < 2^32), independent, so with replacement.
-
-    Each index has probability 1/count to within 2^-32: a relative error of at most count / 2^32.
-    """
-    for i in range(planes * LANES):
-        indices[i] = _index(np.uint64(bits[i]), np.uint64(count))
 
 
 PERMUTATION_ROUNDS = 12

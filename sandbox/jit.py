@@ -50,6 +50,15 @@ def lane_function(function: F) -> F:
     return compiled
 
 
+def scalar_function(function: F) -> F:
+    """Compile a function of single numbers that must become part of the loop over lanes in which it is called.
+
+    By itself LLVM leaves a long one, or one called several times, outside, and then that loop is not vectorised.
+    """
+    compiled: F = numba.njit(forceinline=True, **FLAGS)(function)
+    return compiled
+
+
 def cached_kernel(function: F) -> F:
     """Compile the entry point of a generated module and keep its machine code on disk."""
     compiled: F = numba.njit(cache=True, **FLAGS)(function)

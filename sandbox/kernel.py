@@ -1,13 +1,14 @@
 """Loss x prior x gradient x rule -> compiled `advance`.
 
 The kernel is a small module of generated text: the loss's gradient, the stages of the estimator and the rule, and
-the one loop below that drives them. It moves a range of blocks through a range of steps, and nothing but its
-arguments decides the result: whoever calls it may cut blocks and steps as they please.
+the one loop below that drives them. What a rule carries beside the position, a velocity say, follows it in the block.
+It moves a range of blocks through a range of steps, and nothing but its arguments decides the result: whoever calls it
+may cut blocks and steps as they please.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +18,17 @@ import sympy
 from numba import types
 
 from sandbox import jit
-from sandbox.block import lane_code, normals_code, planes
-from sandbox.draws import STREAM_RULE
-from sandbox.expression import functions_used
-from sandbox.gradients import GRADIENT, Estimator, Formula
+from sandbox.block import lane_code, planes
+from sandbox.expression import functions_used, numpy_function
+from sandbox.gradients import GRADIENT, Estimator, Formula, Stage, labelled, model_of
 from sandbox.loss import Loss
 from sandbox.prior import Prior
-from sandbox.rules import Rule
+from sandbox.rules import Potential, Rule
+from sandbox.rules.sentence import Sentence, planes_of, prior_potential, sizes, walls_part
 
 Array = npt.NDArray[Any]
+
+_NO_KEY = np.zeros(2, np.uint32)
 
 _TEXT = '''\
 """A kernel of the sandbox, generated: {title}."""
@@ -43,17 +46,18 @@ real = np.{dtype}
 
 @cached_kernel
 def advance(positions, first_block, last_block, first_step, last_step, key, rates, constants, table, weights):
-    w = np.empty({dimension} * LANES, real)
-    g = np.empty({dimension} * LANES, real)
+    w = np.empty({planes} * LANES, real)
+    x = w[{first} * LANES : {last} * LANES]
+    g = np.empty({slopes} * LANES, real)
     s = np.empty({columns} * LANES, real)
     {allocate}
     for block in range(first_block, last_block):
         particle = block * LANES
-        w[:] = positions[block]
+        x[:] = positions[block]
         for step in range(first_step, last_step):
             rate = rates[step - first_step]
             {each_step}
-        positions[block] = w
+        positions[block] = x
 '''
 
 
@@ -79,6 +83,7 @@ class Kernel:
     constants: Array
     table: Array
     weights: Array
+    potential: Potential
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,25 +95,49 @@ class Kernel:
         """Whether the machine code came from disk."""
         return bool(self.compiled.stats.cache_hits)  # type: ignore[attr-defined]
 
-    def pack(self, points: npt.NDArray[np.float64]) -> Array:
-        """Return points (N, D) as blocks, shape (blocks, D * LANES); the last block repeats its first particle."""
-        count, size = points.shape
+    @property
+    def planes(self) -> int:
+        """How many numbers are carried for a particle: D coordinates, then the rule's states and scalars."""
+        return planes_of(self.rule, self.dimension)
+
+    def pack(self, points: npt.NDArray[np.float64], key: npt.NDArray[np.uint32] = _NO_KEY) -> Array:
+        """Return points (N, D) as blocks, shape (blocks, planes * LANES); the last block repeats its first particle.
+
+        The rule's states stand in them as at the start of a run; `key` is that of their draws.
+        """
+        carried = np.concatenate([points, self.rule.start(points, key, self.potential)], axis=1)
+        count, size = carried.shape
         blocks = -(-count // jit.LANES)
-        padded = np.concatenate([points, np.repeat(points[-1:], blocks * jit.LANES - count, axis=0)])
+        padded = np.concatenate([carried, np.repeat(carried[-1:], blocks * jit.LANES - count, axis=0)])
         lanes = padded.reshape(blocks, jit.LANES, size).transpose(0, 2, 1)
         return np.ascontiguousarray(lanes.reshape(blocks, -1), dtype=self.dtype)
 
     def unpack(self, positions: Array, count: int) -> npt.NDArray[np.float64]:
         """Return the first `count` particles of blocks as points (N, D)."""
-        lanes = positions.reshape(len(positions), self.dimension, jit.LANES).transpose(0, 2, 1)
-        return lanes.reshape(-1, self.dimension)[:count].astype(np.float64)
+        return self._carried(positions, count)[:, : self.dimension]
+
+    def state(self, positions: Array, count: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Return what the rule carries for the first `count` particles of blocks: states (N, D), scalars (N,)."""
+        names = [name for name, size in sizes(self.rule, self.dimension).items() for _ in range(size)]
+        carried = self._carried(positions, count)[:, self.dimension :]
+        columns = {name: [k for k, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+        scalars = set(self.rule.scalars)
+        return {name: carried[:, k[0]] if name in scalars else carried[:, k] for name, k in columns.items()}
+
+    def _carried(self, positions: Array, count: int) -> npt.NDArray[np.float64]:
+        lanes = positions.reshape(len(positions), self.planes, jit.LANES).transpose(0, 2, 1)
+        return lanes.reshape(-1, self.planes)[:count].astype(np.float64)
 
     def advance(
         self, positions: Array, blocks: tuple[int, int], steps: tuple[int, int], total: int, key: npt.NDArray[np.uint32]
     ) -> None:
         """Move blocks[0] <= block < blocks[1] in place through steps[0] <= step < steps[1] of `total`."""
-        rates = self.rule.rates(np.arange(*steps), total).astype(self.dtype)
-        self.compiled(positions, *blocks, *steps, key, rates, self.constants, self.table, self.weights)
+        moves = self.rule.moves_per_step
+        first, last = (moves * step for step in steps)
+        numbers = np.arange(first, last)
+        rates = np.column_stack([self.rule.rates(numbers, moves * total), self.rule.numbers(numbers)])
+        arguments = (rates.astype(self.dtype), self.constants, self.table, self.weights)
+        self.compiled(positions, *blocks, first, last, key, *arguments)
 
 
 def build(
@@ -124,18 +153,22 @@ def build(
     """Return the kernel that moves particles on `loss` by `rule` with `gradient`.
 
     `nbeta` is the inverse temperature times n of a rule that follows the posterior. With `reflecting`, particles are
-    kept in the prior's box.
+    kept in the prior's box; a rule whose proposals are judged stays there anyhow. Raises InputError where the rule
+    cannot take this gradient.
     """
+    if rule.follows == "posterior" and nbeta is None:
+        raise ValueError("a rule that follows the posterior needs nbeta")
     constant = _Constants()
-    estimator = gradient.stage(loss, constant)
+    gradient, sampled = _as_modelled(loss, rule, gradient)
+    estimator = _stage(sampled, rule, gradient, constant)
     estimate = list(estimator.estimate)
     # One pass over the block instead of two, where the estimate ends with the loss's gradient.
     is_last = estimate[-1] == GRADIENT
     del estimate[len(estimate) - is_last :]
     formula = estimator.formula or Formula(loss.gradient_expressions, loss.columns)
-    parts = [_step_part(loss, prior, rule, nbeta, constant, formula, is_last)]
-    if reflecting:
-        parts.append(_walls_part(prior, constant))
+    direct = formula.expressions if is_last else None
+    sentence = Sentence(loss.symbols, prior, rule, nbeta or 1.0, constant, formula.symbols, direct)
+    parts = [*sentence.parts(), *([walls_part(prior, rule, constant)] if reflecting and not rule.is_judged else [])]
     functions = list(estimator.functions)
     if any("gradient(" in line for line in estimate):
         names = planes("w", loss.symbols) | planes("s", formula.symbols)
@@ -144,19 +177,23 @@ def build(
     functions += [text for part in parts for text in part.functions]
     imports = [*estimator.imports, *(name for part in parts for name in part.imports)]
     imports += [f"sandbox.elementary.{name}" for name in functions_used("\n".join(functions).split("\n"))]
-    each_step = [*estimate, *(line for part in parts for line in part.lines)]
+    each_step = [*(line for part in parts for line in part.before), *estimate]
+    each_step += [line for part in parts for line in part.lines]
     text = _TEXT.format(
         title=f"{rule.rule} with {gradient.name} gradients, D = {len(loss.parameters)}",
         imports=_import_lines(imports),
         dtype=dtype,
         functions="\n\n\n".join(functions),
-        dimension=len(loss.parameters),
+        planes=sentence.planes,
+        first=sentence.first,
+        last=sentence.first + planes_of(rule, len(loss.parameters)),
+        slopes=len(loss.parameters) + rule.is_judged,
         columns=len(formula.symbols),
-        allocate="\n    ".join([*estimator.allocate, *(line for part in parts for line in part.allocate)]),
+        allocate="\n    ".join([*(line for part in parts for line in part.allocate), *estimator.allocate]),
         each_step="\n            ".join(each_step),
     )
     modules = {name.rpartition(".")[0] for name in imports}
-    table, weights = (np.ascontiguousarray(array, dtype=dtype) for array in gradient.rows(loss))
+    table, weights = (np.ascontiguousarray(array, dtype=dtype) for array in gradient.rows(sampled))
     return Kernel(
         compiled=jit.compile_module(text, modules, "advance", _signature(dtype)),
         text=text,
@@ -165,84 +202,37 @@ def build(
         constants=np.array([*constant.values, 0.0], dtype=dtype),
         table=table,
         weights=weights,
+        potential=lambda points: _potential(loss, prior, nbeta or 1.0, points),
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A piece of the loop's body, with what it needs."""
-
-    lines: tuple[str, ...]
-    allocate: tuple[str, ...] = ()
-    imports: tuple[str, ...] = ()
-    functions: tuple[str, ...] = ()
+def _as_modelled(loss: Loss, rule: Rule, gradient: Estimator) -> tuple[Estimator, Loss]:
+    """Return the estimator and the loss it draws from, as the rule wants their noise to be."""
+    if rule.models_noise is not None:
+        gradient = model_of(gradient, "isotropic" if rule.models_noise == "isotropic" else "minibatch")
+    sampled = loss if rule.label_deviation is None else labelled(loss, gradient, rule.label_deviation)
+    return gradient, sampled
 
 
-def _step_part(
-    loss: Loss,
-    prior: Prior,
-    rule: Rule,
-    nbeta: float | None,
-    constant: _Constants,
-    formula: Formula,
-    from_formula: bool,
-) -> _Part:
-    """Move w by the rule, with the gradient of L_n in g or, `from_formula`, straight from s."""
-    size = len(loss.parameters)
-    held, xi = _symbols("g", size), _symbols("xi", size) if rule.uses_normals else []
-    gradients: Sequence[Any] = formula.expressions if from_formula else held
-    scalars: dict[Any, str] = {}
-    if rule.follows == "posterior":
-        if nbeta is None:
-            raise ValueError("a rule that follows the posterior needs nbeta")
-        gradients = _posterior_gradient(loss, prior, gradients, nbeta, constant, scalars)
-    (rate,) = _symbols("rate", 1)
-    constants = _symbols("k", len(rule.constants()))
-    scalars |= {rate: "rate"} | {k: constant(value) for k, value in zip(constants, rule.constants(), strict=True)}
-    moved = rule.step(loss.symbols, gradients, xi, rate, constants)
-    names = planes("w", loss.symbols) | planes("s", formula.symbols) | planes("g", held) | planes("xi", xi)
-    outputs = {f"w[{j} * LANES + i]": expression for j, expression in enumerate(moved)}
-    if not xi:
-        code = lane_code("move", ("w", "s", "g", "rate", "constants"), outputs, names, scalars)
-        return _Part(("move(w, s, g, rate, constants)",), functions=(code,))
-    code = lane_code("move", ("w", "s", "g", "xi", "rate", "constants"), outputs, names, scalars)
-    normals = normals_code("xi", size, STREAM_RULE)
-    call = f"move(w, s, g, {normals.value}, rate, constants)"
-    return _Part((*normals.lines, call), normals.allocate, normals.imports, (code,))
+def _stage(loss: Loss, rule: Rule, gradient: Estimator, constant: Callable[[float], str]) -> Stage:
+    if rule.is_judged:
+        return gradient.stage_with_energy(loss, constant)
+    if rule.noise_factor != 1:
+        return gradient.stage_with_noise(loss, constant, rule.noise_factor)
+    return gradient.stage(loss, constant)
 
 
-def _posterior_gradient(
-    loss: Loss,
-    prior: Prior,
-    gradients: Sequence[Any],
-    nbeta: float,
-    constant: _Constants,
-    scalars: dict[Any, str],
-) -> list[Any]:
-    """Return the gradient of nbeta L_n - log φ, given that of L_n; adds what it needs to `scalars`."""
-    (temperature,) = _symbols("nbeta", 1)
-    scalars[temperature] = constant(nbeta)
-    result = []
-    for j, (w, distribution) in enumerate(zip(loss.symbols, prior.distributions, strict=True)):
-        arguments = _symbols(f"c{j}_", len(distribution.arguments))
-        scalars |= {s: constant(value) for s, value in zip(arguments, distribution.arguments, strict=True)}
-        result.append(temperature * gradients[j] + distribution.potential_gradient(w, arguments))
-    return result
-
-
-def _symbols(name: str, count: int) -> list[Any]:
-    """Return symbols that no user can name."""
-    return [sympy.Symbol(f"_{name}{j}", real=True) for j in range(count)]
-
-
-def _walls_part(prior: Prior, constant: _Constants) -> _Part:
-    """Reflect at the finite sides of the prior's box."""
-    lines = tuple(
-        f"reflect(w[{j} * LANES : {j + 1} * LANES], {constant(low)}, {constant(high)})"
-        for j, (low, high) in enumerate(prior.bounds)
-        if np.isfinite(low) or np.isfinite(high)
+def _potential(
+    loss: Loss, prior: Prior, nbeta: float, points: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return nbeta (L_n - S_n) - log φ, up to the constant that the kernels leave out, and its gradient."""
+    inside = np.isfinite(prior.log_density(points))
+    pairs = zip(loss.symbols, prior.distributions, strict=True)
+    (own,) = numpy_function(loss.symbols, [sympy.Add(*(prior_potential(d, w, d.arguments) for w, d in pairs))])(
+        *points.T
     )
-    return _Part(lines, imports=("sandbox.block.reflect",) if lines else ())
+    energy = np.where(inside, nbeta * loss.excess(points) + own, np.inf)
+    return energy, nbeta * loss.gradient(points) - prior.log_density_gradient(points)
 
 
 def _import_lines(names: list[str]) -> str:
@@ -254,4 +244,4 @@ def _signature(dtype: str) -> Any:
     real = getattr(types, dtype)
     flat, rows = types.Array(real, 1, "C"), types.Array(real, 2, "C")
     counts = (types.int64,) * 4
-    return types.void(rows, *counts, types.Array(types.uint32, 1, "C"), flat, flat, rows, flat)
+    return types.void(rows, *counts, types.Array(types.uint32, 1, "C"), rows, flat, rows, flat)

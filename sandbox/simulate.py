@@ -99,14 +99,19 @@ class _Run:
         self.kernel = population_kernel(scenario, self.population)
         progress.start(f"{self.population.name}: {scenario.particles:,} particles", float(scenario.steps))
         self.key = draws.key(scenario.seed, f"population {self.population.name}")
-        positions = self.kernel.pack(start(scenario, self.population))
+        positions = self.kernel.pack(start(scenario, self.population), self.key)
         observer = Observer(scenario, times)
         observer.look(0, self.kernel.unpack(positions, scenario.particles))
         for frame in range(1, len(times)):
             for done in self._advance(positions, int(times[frame - 1]), int(times[frame])):
                 progress.advance(done)
             observer.look(frame, self.kernel.unpack(positions, scenario.particles))
-        return observer.dataset(self.population)
+        return observer.dataset(self.population).assign_attrs(self._judged(positions))
+
+    def _judged(self, positions: npt.NDArray[Any]) -> dict[str, float]:
+        """Return the share of proposals that were accepted, of a rule that judges them."""
+        accepted = self.kernel.state(positions, self.scenario.particles).get("accepted")
+        return {} if accepted is None else {"acceptance": float(accepted.mean() / self.scenario.steps)}
 
     def _advance(self, positions: npt.NDArray[Any], first: int, last: int) -> Iterator[int]:
         """Move all blocks from step `first` to `last` in calls of about _CALL_SECONDS; yield the steps done by each."""

@@ -64,11 +64,11 @@ def normal_draws(count, particle=0, step=0, stream=1, call=0, key=KEY):
     return flat.reshape(-1, 4, LANES).transpose(1, 0, 2).reshape(4, -1).astype(np.float64)
 
 
-def converted(fill, words, dtype, *arguments):
+def converted(fill, words, dtype):
     """What a `fill` function makes of the words, one number each."""
     bits = np.pad(np.asarray(words, np.uint32), (0, -len(words) % LANES))
     out = np.empty(len(bits), dtype)
-    fill(out, bits, len(bits) // LANES, *arguments)
+    fill(out, bits, len(bits) // LANES)
     return out[: len(words)]
 
 
@@ -233,19 +233,15 @@ def assert_even(counts, expected=None):
     assert stats.chisquare(counts, expected).pvalue > 1e-6
 
 
-def random_words(count, step=0):
-    bits = np.empty(4 * LANES * (count // (4 * LANES)), np.uint32)
-    draws.fill_bits(bits, 0, len(bits) // (4 * LANES), 0, step, 3, KEY)
-    return bits
-
-
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_uniforms_are_the_middles_of_their_cells(dtype):
     u = converted(draws.fill_uniforms, EDGES, dtype)
     assert u.tolist() == [twins.uniform(int(word), dtype is np.float32) for word in EDGES]
     assert u.min() > 0
     assert u.max() < 1
-    many = converted(draws.fill_uniforms, random_words(2**20), dtype)
+    bits = np.empty(2**20, np.uint32)
+    draws.fill_bits(bits, 0, len(bits) // (4 * LANES), 0, 0, 3, KEY)
+    many = converted(draws.fill_uniforms, bits, dtype)
     assert_even(np.histogram(many, 1024, (0, 1))[0])
     with pytest.raises(AssertionError):
         assert_even(np.histogram(many**1.03, 1024, (0, 1))[0])
@@ -253,15 +249,20 @@ def test_uniforms_are_the_middles_of_their_cells(dtype):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 37, 100, 1000, 2**24, 2**32 - 1])
 def test_indices_are_even_and_inside(count):
-    words = np.concatenate([EDGES, random_words(2**20)])
-    indices = converted(draws.fill_indices, words, np.uint32, count)
-    assert indices[:200].tolist() == [twins.index(int(word), count) for word in words[:200]]
+    """2^20 of them, the words of call 7 among `count`: in each lane its twin's."""
+    products = np.empty((2**11, 4 * LANES), np.uint64)
+    for b, block in enumerate(products):
+        draws.draw_indices(block, 7, b * LANES, 5, 2, KEY, count)
+    indices = (products >> np.uint64(32)).astype(np.int64)
+    for b, lane in ((0, 0), (0, 1), (1, 0), (2**11 - 1, LANES - 1)):
+        words = twins.words(PLAIN_KEY, b * LANES + lane, 5, 2, 28, 4)
+        assert indices[b, lane::LANES].tolist() == [twins.index(word, count) for word in words]
     assert indices.max() < count
     if 1 < count <= 1000:
-        assert_even(np.bincount(indices[len(EDGES) :], minlength=count))
+        assert_even(np.bincount(indices.ravel(), minlength=count))
         indices[::50] = 0
         with pytest.raises(AssertionError):
-            assert_even(np.bincount(indices, minlength=count))
+            assert_even(np.bincount(indices.ravel(), minlength=count))
 
 
 def permuted(count, particles, epoch=0, fill=draws.fill_permuted):

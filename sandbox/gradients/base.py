@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from sandbox.errors import InputError
 from sandbox.loss import Loss
 from sandbox.settings import Settings
 
@@ -24,7 +25,10 @@ SAMPLE_GRADIENT = "h = np.empty(g.size, real)"
 
 @dataclass(frozen=True)
 class Formula:
-    """The gradient of L_n as `expressions` (D of them) in the parameters and in `symbols`, whose planes `s` holds."""
+    """The gradient of L_n as `expressions` (D of them) in the parameters and in `symbols`, whose planes `s` holds.
+
+    Of a stage with energy one more follows: L_n itself, up to a constant.
+    """
 
     expressions: Sequence[Any]
     symbols: Sequence[Any]
@@ -59,6 +63,17 @@ class Estimator(Settings):
     @abstractmethod
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
         """Return the source lines; `constant(value)` gives the text that stands for a run-time number."""
+
+    def stage_with_energy(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
+        """Return the stage that leaves in g, after the gradient, L_n up to a constant. InputError where there is none.
+
+        Only an estimator without noise has one: what judges a proposal must know where it stands.
+        """
+        raise InputError(f"this rule judges its proposals by the loss itself: it needs `full`, found '{self.name}'")
+
+    def stage_with_noise(self, loss: Loss, constant: Callable[[float], str], factor: float) -> Stage:
+        """Return the stage whose noise is multiplied by `factor`. Raises InputError where noise cannot be scaled."""
+        raise InputError(f"the noise of '{self.name}' cannot be scaled; allowed: minibatch, gaussian, noisy")
 
     def rows(self, loss: Loss) -> tuple[Array, Array]:
         """Return the table (rows, columns) and the weights (rows,) that the kernel is handed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import sympy
 from sandbox.block import lane_code, planes
 from sandbox.cumulative import Density, Measure, cumulative
 from sandbox.expression import Pieces, gradient
-from sandbox.gradients.base import GRADIENT, SAMPLE_GRADIENT, Array, Estimator, Stage
+from sandbox.gradients.base import GRADIENT, SAMPLE_GRADIENT, Array, Estimator, Formula, Stage
 from sandbox.loss import Loss
 
 
@@ -23,7 +24,8 @@ class Full(Estimator):
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
         """Return one evaluation at the column means where they say all, else a pass over intervals or samples."""
         if loss.pieces is not None and loss.measure is not None:
-            return _by_pieces(loss.symbols, loss.pieces, loss.measure, constant)
+            slopes = gradient(loss.pieces.expression, loss.symbols)
+            return _by_pieces(loss.symbols, loss.pieces, loss.measure, constant, slopes)
         if loss.is_affine:
             return Stage(
                 imports=("sandbox.block.spread_row",),
@@ -42,6 +44,15 @@ class Full(Estimator):
             ),
         )
 
+    def stage_with_energy(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
+        """Return the same with one more output beside the derivatives, the excess itself."""
+        if loss.pieces is not None and loss.measure is not None:
+            excess = loss.pieces.expression
+            outputs = (*gradient(excess, loss.symbols), excess)
+            return _by_pieces(loss.symbols, loss.pieces, loss.measure, constant, outputs)
+        formula = Formula((*loss.gradient_expressions, loss.sample_loss), loss.columns)
+        return replace(self.stage(loss, constant), formula=formula)
+
     def rows(self, loss: Loss) -> tuple[Array, Array]:
         """Return the column means as the only row where they say all; prefix sums and sorted inputs for pieces."""
         if isinstance(loss.measure, Density):
@@ -53,8 +64,14 @@ class Full(Estimator):
         return loss.table, loss.weights
 
 
-def _by_pieces(symbols: Sequence[Any], pieces: Pieces, measure: Measure, constant: Callable[[float], str]) -> Stage:
-    """Return the walk along the intervals: on each, the gradient is one evaluation at its moments."""
+def _by_pieces(
+    symbols: Sequence[Any],
+    pieces: Pieces,
+    measure: Measure,
+    constant: Callable[[float], str],
+    outputs: Sequence[Any],
+) -> Stage:
+    """Return the walk along the intervals: on each, the outputs are one evaluation at its moments."""
     moving, kinks, moments = pieces.moving, len(pieces.kinks), len(pieces.moments)
     if isinstance(measure, Density):
         kind, (low, high) = "real", (constant(end) for end in measure.support)
@@ -72,7 +89,7 @@ def _by_pieces(symbols: Sequence[Any], pieces: Pieces, measure: Measure, constan
             *functions,
             _lines("fix_lines", symbols, pieces.kinks, range(moving, kinks)),
             _lines("move_lines", symbols, pieces.kinks, range(moving)),
-            _add_interval(symbols, pieces),
+            _add_interval(symbols, pieces, outputs),
         ),
         allocate=(
             *(f"{name} = np.empty({kinks} * LANES, real)" for name in ("slopes", "offsets")),
@@ -121,12 +138,11 @@ def _lines(name: str, symbols: Sequence[Any], kinks: Sequence[tuple[Any, Any]], 
     return lane_code(name, ("w", "slopes", "offsets"), outputs, planes("w", symbols))
 
 
-def _add_interval(symbols: Sequence[Any], pieces: Pieces) -> str:
-    totals = [sympy.Symbol(f"_g{j}", real=True) for j in range(len(symbols))]
-    slopes = gradient(pieces.expression, symbols)
-    outputs = {f"g[{j} * LANES + i]": total + slopes[j] for j, total in enumerate(totals)}
+def _add_interval(symbols: Sequence[Any], pieces: Pieces, outputs: Sequence[Any]) -> str:
+    totals = [sympy.Symbol(f"_g{j}", real=True) for j in range(len(outputs))]
+    sums = {f"g[{j} * LANES + i]": total + outputs[j] for j, total in enumerate(totals)}
     names = planes("w", symbols) | planes("s", pieces.columns) | planes("g", totals)
-    return lane_code("add_interval", ("w", "s", "g"), outputs, names)
+    return lane_code("add_interval", ("w", "s", "g"), sums, names)
 
 
 def _cumulate(measure: Density, constant: Callable[[float], str]) -> str:

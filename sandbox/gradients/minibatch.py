@@ -216,11 +216,11 @@ def _indexed(columns: Sequence[Any], draw: Draw) -> _Source:
             arguments,
             names,
             imports=("sandbox.block.gather_row", "sandbox.draws.draw_indices"),
-            allocate=(*allocate, "indices = np.empty(4 * LANES, np.uint32)"),
+            allocate=(*allocate, "products = np.empty(4 * LANES, np.uint64)", "indices = products.view(np.uint32)"),
             draw=(
-                f"draw_indices(indices, sample // 4, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                f"draw_indices(products, sample // 4, particle, step, {STREAM_BATCH}, key, table.shape[0])",
                 "for k in range(count):",
-                f"    {gather % 'indices[k * LANES :]'}",
+                f"    {gather % 'indices[2 * k * LANES :], 2'}",
             ),
         )
     permutation, position = {
@@ -241,7 +241,7 @@ def _indexed(columns: Sequence[Any], draw: Draw) -> _Source:
         draw=(
             "for k in range(count):",
             f"    fill_permuted(indices, {position} + k, table.shape[0], bits)",
-            f"    {gather % 'indices'}",
+            f"    {gather % 'indices, 1'}",
         ),
     )
 

@@ -27,24 +27,33 @@ class Noisy(Estimator):
 
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
         """Return the full gradient's stage, then one normal per column of B(w)."""
-        full = Full().stage(loss, constant)
-        columns = len(loss.gradient_noise[0])
-        normals = normals_code("noise", columns, STREAM_GRADIENT_NOISE)
-        return Stage(
-            imports=(*full.imports, *normals.imports),
-            functions=(_add_noise(loss),),
-            allocate=(*full.allocate, *normals.allocate),
-            estimate=(*full.estimate, *normals.lines, f"add_noise(w, {normals.value}, g)"),
-        )
+        return _stage(loss, constant, _add_noise(loss, None))
+
+    def stage_with_noise(self, loss: Loss, constant: Callable[[float], str], factor: float) -> Stage:
+        """Return the same with the noise multiplied by `factor`."""
+        return _stage(loss, constant, _add_noise(loss, constant(factor)))
 
 
-def _add_noise(loss: Loss) -> str:
+def _stage(loss: Loss, constant: Callable[[float], str], add_noise: str) -> Stage:
+    full = Full().stage(loss, constant)
+    normals = normals_code("noise", len(loss.gradient_noise[0]), STREAM_GRADIENT_NOISE)
+    return Stage(
+        imports=(*full.imports, *normals.imports),
+        functions=(add_noise,),
+        allocate=(*full.allocate, *normals.allocate),
+        estimate=(*full.estimate, *normals.lines, f"add_noise(w, {normals.value}, g, constants)"),
+    )
+
+
+def _add_noise(loss: Loss, factor: str | None) -> str:
     size, columns = len(loss.parameters), len(loss.gradient_noise[0])
     gradients = [sympy.Symbol(f"_g{j}", real=True) for j in range(size)]
     normals = [sympy.Symbol(f"_z{k}", real=True) for k in range(columns)]
+    scale = sympy.Symbol("_scale", real=True) if factor else sympy.S.One
     outputs = {
-        f"g[{j} * LANES + i]": gradients[j] + sum(b * z for b, z in zip(row, normals, strict=True))
+        f"g[{j} * LANES + i]": gradients[j] + scale * sum(b * z for b, z in zip(row, normals, strict=True))
         for j, row in enumerate(loss.gradient_noise)
     }
     names = planes("w", loss.symbols) | planes("g", gradients) | planes("noise", normals)
-    return lane_code("add_noise", ("w", "noise", "g"), outputs, names)
+    scalars = {scale: factor} if factor else {}
+    return lane_code("add_noise", ("w", "noise", "g", "constants"), outputs, names, scalars)

@@ -1,0 +1,25 @@
+"""Fresh label noise: samples f0(x) + deviation * xi, with a new xi whenever a sample is used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sandbox.errors import InputError
+from sandbox.gradients.base import Estimator
+from sandbox.gradients.minibatch import Minibatch
+from sandbox.loss import Loss
+from sandbox.prior import Distribution
+
+
+def labelled(loss: Loss, gradient: Estimator, deviation: float) -> Loss:
+    """Return the loss whose fresh samples have label noise of this deviation in place of the model's own.
+
+    Its mean gradient is that of `loss`, K: labels f0(x) interpolate. Raises InputError for what draws no fresh samples.
+    A finite data set of interpolated labels is a population too, with inputs from `choice(...)`.
+    """
+    if not isinstance(gradient, Minibatch) or gradient.draw != "fresh":
+        message = "fresh labels need fresh samples, `samples: population` with {minibatch: B, draw: fresh}"
+        raise InputError(f"{message}; a finite data set is a population whose inputs are choice(value, value, ...)")
+    outputs = len(loss.misfits)
+    labels = (Distribution("normal", (0.0, deviation)),) * outputs
+    return replace(loss, sources=(*loss.sources[:-outputs], *labels))

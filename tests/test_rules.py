@@ -1,0 +1,400 @@
+"""Each rule's step against a twin written from its paper, and what a rule carries: bits, walls, schedules, refusals.
+
+Twins are loops over NumPy vectors with the gradient by hand; they share no code with the kernels. Normals are
+those of `twins.shared_normals`, whose words the layout of the draws names. Without normals, agreement is to 1e-12.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from laws import moved, open_prior, prior_of
+from twins import shared_normals
+
+from sandbox import draws, jit, kernel
+from sandbox.errors import InputError
+from sandbox.gradients import Full, Gaussian, Minibatch
+from sandbox.loss import Regression, potential
+from sandbox.prior import Distribution
+from sandbox.rules import (
+    RULES,
+    Adam,
+    GradientDescent,
+    IsotropicSgd,
+    LabelNoiseSgd,
+    LeimkuhlerMatthews,
+    Mala,
+    Psgld,
+    Sgd,
+    SgdSde,
+    Sgld,
+    Underdamped,
+)
+from sandbox.rules.lanes import turn
+from sandbox.rules.schedule import StepDecay, StepSchedule
+
+KEY = draws.key(7, "law")
+PLAIN_KEY = (int(KEY[0]), int(KEY[1]))
+STEPS = 12
+STREAM_COINS = 8
+LOSS = potential(("a", "b"), "a**4/4 + a*b + b**2")
+NBETA, PRECISION = 2.0, 1 / 0.8**2
+PRIOR = prior_of(a="normal(0.1, 0.8)", b="uniform(-9, 9)")
+STARTS = np.random.default_rng(4).uniform(-1, 1, (130, 2))
+
+
+def slope(w):
+    return np.array([w[0] ** 3 + w[1], w[0] + 2 * w[1]])
+
+
+def excess(w):
+    return w[0] ** 4 / 4 + w[0] * w[1] + w[1] ** 2
+
+
+def followed(w):
+    """The gradient of nbeta K - log φ."""
+    return NBETA * slope(w) + [PRECISION * (w[0] - 0.1), 0.0]
+
+
+def xi(particle, step, stream=1):
+    return shared_normals(PLAIN_KEY, particle, step, stream, 2)
+
+
+@dataclass
+class Start:
+    """What a twin starts from: the position, and the states that the kernel starts with (their law is judged apart)."""
+
+    w: np.ndarray
+    particle: int
+    state: dict
+
+
+def heavy_ball(s, eta=0.1, mu=0.8, decay=0.0, nesterov=False, clip=math.inf):
+    w, v = s.w.copy(), np.zeros(2)
+    for _ in range(STEPS):
+        g = slope(w)
+        g = g * min(1.0, clip / np.linalg.norm(g)) + decay * w
+        v = mu * v + g
+        w = w - eta * (g + mu * v if nesterov else v)
+    return w
+
+
+def adam(s, eta=0.1, b1=0.9, b2=0.99, eps=1e-3, decay=0.0, decoupled=False, corrected=True):
+    """Kingma and Ba, algorithm 1, with the means corrected first."""
+    w, m, v = s.w.copy(), np.zeros(2), np.zeros(2)
+    for t in range(1, STEPS + 1):
+        g = slope(w) + (0 if decoupled else decay * w)
+        w = w - eta * decay * w if decoupled else w
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        m_hat, v_hat = (m / (1 - b1**t), v / (1 - b2**t)) if corrected else (m, v)
+        w = w - eta * m_hat / (np.sqrt(v_hat) + eps)
+    return w
+
+
+def descent(s, eta=0.1, substeps=5, decay=0.0):
+    w = s.w.copy()
+    for _ in range(STEPS * substeps):
+        w = w - eta / substeps * (slope(w) + decay * w)
+    return w
+
+
+def averaged(s, h=0.02, share=0.5):
+    w, last = s.w.copy(), s.state["noise"][s.particle]
+    for step in range(STEPS):
+        new = xi(s.particle, step)
+        w = w - h * followed(w) + math.sqrt(2 * h) * share * (last + new)
+        last = new
+    return w
+
+
+def baoab(s, h=0.2, friction=1.5, first_kick=1.0):
+    """The paper's five parts. Its last half kick and the first of the next step are apart here."""
+    w, v = s.w.copy(), s.state["velocity"][s.particle].copy()
+    c = math.exp(-friction * h)
+    v -= (first_kick - 0.5) * h * followed(w)
+    for step in range(STEPS):
+        v = v - h / 2 * followed(w)
+        w = w + h / 2 * v
+        v = c * v + math.sqrt(1 - c**2) * xi(s.particle, step)
+        w = w + h / 2 * v
+        v = v - h / 2 * followed(w)
+    return w
+
+
+def sgld(s, eps=0.04, gamma=0.7, spread=1.0):
+    w, anchor = s.w.copy(), s.w.copy()
+    for step in range(STEPS):
+        pull = followed(w) + gamma * (w - anchor)
+        w = w - eps / 2 * pull + math.sqrt(spread * eps) * xi(s.particle, step)
+    return w
+
+
+def psgld(s, eps=0.04, alpha=0.8, small=0.1, own_gradient=True):
+    w, v = s.w.copy(), np.zeros(2)
+    for step in range(STEPS):
+        g = slope(w) if own_gradient else followed(w)
+        v = alpha * v + (1 - alpha) * g**2
+        scale = 1 / (small + np.sqrt(v))
+        w = w - eps / 2 * scale * followed(w) + np.sqrt(eps * scale) * xi(s.particle, step)
+    return w
+
+
+def mala(s, h=0.15, judged=True, hastings=True):
+    """Proposals judged by the densities of the two moves, written out."""
+    w = s.w.copy()
+
+    def energy(w):
+        return NBETA * excess(w) + PRECISION * (w[0] - 0.1) ** 2 / 2
+
+    def log_move(start, end):
+        away = end - start + h * followed(start)
+        return -(away @ away) / (4 * h) if hastings else 0.0
+
+    for step in range(STEPS):
+        y = w - h * followed(w) + math.sqrt(2 * h) * xi(s.particle, step)
+        ratio = energy(w) - energy(y) + log_move(y, w) - log_move(w, y)
+        coins = xi(s.particle, step, STREAM_COINS)
+        w = y if not judged or ratio > -(coins @ coins) / 2 else w
+    return w
+
+
+def of(kind, **settings):
+    name = next(name for name, rule in RULES.items() if rule is kind)
+    return kind(rule=name, **settings)
+
+
+CASES = {
+    "momentum": (of(Sgd, learning_rate=0.1, momentum=0.8, weight_decay=0.3), heavy_ball, {"decay": 0.3}, {"mu": 0.81}),
+    "nesterov": (of(Sgd, learning_rate=0.1, momentum=0.8, nesterov=True), heavy_ball, {"nesterov": True}, {}),
+    "clip": (of(Sgd, learning_rate=0.1, clip=0.5), heavy_ball, {"mu": 0.0, "clip": 0.5}, {"mu": 0.0}),
+    "clip, momentum": (
+        of(Sgd, learning_rate=0.1, clip=0.5, momentum=0.8, weight_decay=0.3),
+        heavy_ball,
+        {"clip": 0.5, "decay": 0.3},
+        {"clip": 0.5},
+    ),
+    "adam": (
+        of(Adam, learning_rate=0.1, beta2=0.99, epsilon=1e-3, weight_decay=0.3),
+        adam,
+        {"decay": 0.3},
+        {"decay": 0.3, "decoupled": True},
+    ),
+    "adamw": (
+        of(Adam, learning_rate=0.1, beta2=0.99, epsilon=1e-3, weight_decay=0.3, decoupled=True),
+        adam,
+        {"decay": 0.3, "decoupled": True},
+        {"decay": 0.3, "decoupled": True, "corrected": False},
+    ),
+    "descent": (
+        of(GradientDescent, learning_rate=0.1, substeps=5, weight_decay=0.3),
+        descent,
+        {"decay": 0.3},
+        {"decay": 0.3, "substeps": 1},
+    ),
+    "averaged noise": (of(LeimkuhlerMatthews, step_size=0.02), averaged, {}, {"share": math.sqrt(0.5)}),
+    "baoab": (of(Underdamped, step_size=0.2, friction=1.5), baoab, {}, {"first_kick": 0.5}),
+    "sgld": (of(Sgld, step_size=0.04, localization=0.7), sgld, {}, {"spread": 2.0}),
+    "psgld": (of(Psgld, step_size=0.04, alpha=0.8, stabilizer=0.1), psgld, {}, {"own_gradient": False}),
+    "mala": (of(Mala, step_size=0.15), mala, {}, {"hastings": False}),
+}
+
+
+def built(rule, gradient=None, **given):
+    return kernel.build(
+        given.pop("loss", LOSS), given.pop("prior", PRIOR), rule, gradient or Full(), nbeta=NBETA, **given
+    )
+
+
+def after(moving, points, cuts=(0, STEPS)):
+    blocks = moving.pack(points, KEY)
+    for first, last in pairwise(cuts):
+        moving.advance(blocks, (0, len(blocks)), (first, last), STEPS, KEY)
+    return blocks
+
+
+def check_twin(rule, twin, settings):
+    """Particles at the edges of blocks end where their twins do."""
+    moving = built(rule, reflecting=False)
+    tolerance = 2e-5 if rule.uses_normals else 1e-12
+    state = moving.state(moving.pack(STARTS, KEY), len(STARTS))
+    found = moving.unpack(after(moving, STARTS), len(STARTS))
+    for particle in (0, 1, 127, 128, 129):
+        expected = twin(Start(STARTS[particle], particle, state), **settings)
+        np.testing.assert_allclose(found[particle], expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rule_equals_its_twin(name):
+    rule, twin, settings, broken = CASES[name]
+    check_twin(rule, twin, settings)
+    with pytest.raises(AssertionError):
+        check_twin(rule, twin, broken)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_states_survive_any_cut_and_stay_with_their_particle(name):
+    """The same bits in one piece and in many, for all that is carried; the specimen forgets the states in between."""
+    moving = built(CASES[name][0], reflecting=False)
+    whole = after(moving, STARTS)
+    assert after(moving, STARTS, (0, 1, 4, 4, 9, STEPS)).tobytes() == whole.tobytes()
+    alone = after(moving, STARTS[:5])
+    assert np.array_equal(moving.unpack(alone, 5), moving.unpack(whole, 5))
+    if moving.planes > moving.dimension and "noise" not in CASES[name][0].state:
+        half = after(moving, STARTS, (0, 5))
+        fresh = moving.pack(moving.unpack(half, len(STARTS)), KEY)
+        moving.advance(fresh, (0, len(fresh)), (5, STEPS), STEPS, KEY)
+        forgets = np.array_equal(moving.unpack(fresh, 5), moving.unpack(whole, 5))
+        # What MALA carries follows from where it is: it alone forgets nothing.
+        assert forgets == (name == "mala")
+
+
+def test_what_is_not_used_makes_no_code():
+    """Plain SGD, gradient descent and SGD of momentum 0 are one text; momentum, clipping and anchors are not in it."""
+    body = {
+        rule: built(rule).text.partition("\n")[2]
+        for rule in (
+            of(Sgd, learning_rate=0.1),
+            of(Sgd, learning_rate=0.3, momentum=0.0),
+            of(GradientDescent, learning_rate=0.1, substeps=4),
+        )
+    }
+    assert len(set(body.values())) == 1
+    assert built(of(Sgd, learning_rate=0.1)).planes == 2
+    assert built(of(Sgd, learning_rate=0.1, momentum=0.1)).planes == 4
+    assert built(of(Sgld, step_size=0.1)).planes == 2
+    assert built(of(Mala, step_size=0.1)).planes == 6
+
+
+def test_substeps_count_as_one_step_of_the_schedule():
+    """Ten steps of five moves at eta / 5 are fifty steps of SGD at that rate, the schedule read at whole steps."""
+    cuts = StepSchedule(step=StepDecay(every=3, factor=0.5))
+    slow = of(GradientDescent, learning_rate=0.2, substeps=5, schedule=cuts)
+    fast = of(Sgd, learning_rate=0.04, schedule=StepSchedule(step=StepDecay(every=15, factor=0.5)))
+    found = moved(LOSS, slow, Full(), STARTS, (0, 10))
+    assert np.array_equal(found, moved(LOSS, fast, Full(), STARTS, (0, 50)))
+    unscaled = of(Sgd, learning_rate=0.04, schedule=cuts)
+    assert not np.array_equal(found, moved(LOSS, unscaled, Full(), STARTS, (0, 50)))
+
+
+def test_adams_first_step_is_eta_whatever_the_gradient():
+    """m / sqrt(v) is the gradient's sign at t = 1, once both means are corrected."""
+    rule = of(Adam, learning_rate=0.01, epsilon=1e-300)
+    first = moved(LOSS, rule, Full(), STARTS, (0, 1)) - STARTS
+    signs = np.array([np.sign(slope(w)) for w in STARTS])
+    np.testing.assert_allclose(first, -0.01 * signs, rtol=1e-12)
+    numbers = rule.numbers(np.arange(5))
+    t = np.arange(1, 6)
+    np.testing.assert_allclose(numbers, np.stack([1 / (1 - 0.9**t), (1 - 0.999**t) ** -0.5], axis=1), rtol=1e-12)
+
+
+# Walls: a mirrored coordinate turns what moves with it.
+
+FLAT = potential(("a", "b"), "a*1e-30 + b*1e-30")
+LONG = 40
+
+
+def test_a_free_particle_bounces_like_a_triangle_wave():
+    """No noise, no slope: the path is the open one folded into the box, and the speed never changes."""
+    rule = of(Underdamped, step_size=0.9, friction=1e-30)
+    box = prior_of(a="uniform(-1, 1)", b="uniform(0, 0.5)")
+    moving = built(rule, loss=FLAT, prior=box)
+    start = STARTS * [1, 0.2] + [0, 0.25]
+    blocks = moving.pack(start, KEY)
+    speed = moving.state(blocks, len(start))["velocity"]
+    moving.advance(blocks, (0, len(blocks)), (0, LONG), LONG, KEY)
+    low, width = np.array([-1, 0.0]), np.array([2, 0.5])
+    way = (start + 0.9 * LONG * speed - low) / width
+    folded = low + width * np.abs(way - 2 * np.round(way / 2))
+    np.testing.assert_allclose(moving.unpack(blocks, len(start)), folded, atol=1e-11)
+    turned = moving.state(blocks, len(start))["velocity"]
+    np.testing.assert_allclose(turned, speed * np.where(np.floor(way) % 2 == 0, 1, -1), atol=1e-11)
+    unturned = built(rule, loss=FLAT, prior=box)
+    text = "\n".join(line for line in unturned.text.split("\n") if not line.strip().startswith("turn("))
+    modules = ("sandbox.block", "sandbox.draws", "sandbox.rules.lanes")
+    stuck = replace(unturned, compiled=jit.compile_module(text, modules, "advance", kernel._signature("float64")))
+    blocks = stuck.pack(start, KEY)
+    stuck.advance(blocks, (0, len(blocks)), (0, LONG), LONG, KEY)
+    assert np.abs(stuck.unpack(blocks, len(start)) - folded).max() > 0.1
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-math.inf, 0.5), (-0.25, math.inf), (1e-3, 2e-3)])
+def test_turning_counts_mirrors(low, high):
+    width = min(high - low, 1.0)
+    x = np.random.default_rng(2).uniform(-7 * width, 7 * width, jit.LANES)
+    odd = np.ones(jit.LANES)
+    turn(odd, x, low, high)
+    for value, sign in zip(x, odd, strict=True):
+        mirrors = 0
+        while value < low or value > high:
+            value = 2 * low - value if value < low else 2 * high - value
+            mirrors += 1
+        assert sign == (-1) ** mirrors
+    lost = np.full(jit.LANES, math.nan)
+    turn(lost, x, low, high)
+    assert np.isnan(lost).all()
+
+
+# What a rule refuses, and settings.
+
+PLAIN = Regression(("a", "b"), ("a * b * x",), ("0",), {"x": Distribution.parse("normal(0, 1)")})
+
+
+@pytest.mark.parametrize(
+    ("rule", "gradient", "said"),
+    [
+        (of(Mala, step_size=0.1), Minibatch(minibatch=2, draw="with_replacement"), "needs `full`, found 'minibatch'"),
+        (of(SgdSde, learning_rate=0.1), Full(), "models the noise of a minibatch; found 'full'"),
+        (
+            of(IsotropicSgd, learning_rate=0.1),
+            Minibatch(minibatch=2, draw="reshuffled"),
+            "independent from step to step",
+        ),
+        (
+            of(LabelNoiseSgd, learning_rate=0.1, label_noise=1),
+            Minibatch(minibatch=2, draw="with_replacement"),
+            "choice",
+        ),
+    ],
+)
+def test_rules_refuse_gradients_that_they_cannot_take(rule, gradient, said):
+    with pytest.raises(InputError, match=said):
+        kernel.build(PLAIN.sampled(9, 1), open_prior("a", "b"), rule, gradient, nbeta=1.0)
+
+
+def test_a_gaussian_minibatch_names_its_own_key():
+    with pytest.raises(InputError, match="gaussian: a batch of 10 is larger than n = 9"):
+        Gaussian(gaussian=10, draw="with_replacement").check(PLAIN.sampled(9, 1))
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(ValueError, match="momentum above 0"):
+        of(Sgd, learning_rate=0.1, nesterov=True)
+
+
+def radius(rule, h):
+    """The spectral radius of a rule's step on h w^2 / 2, from two steps of the kernel itself."""
+    moving = kernel.build(potential(("a",), f"{h}*a**2/2"), open_prior("a"), rule, Full(), nbeta=1.0, reflecting=False)
+    size = moving.planes
+    blocks = moving.pack(np.zeros((size, 1)))
+    lanes = blocks.reshape(1, size, jit.LANES)
+    lanes[0, :, :size] = np.eye(size)
+    moving.advance(blocks, (0, 1), (0, 1), 1, KEY)
+    return np.abs(np.linalg.eigvals(lanes[0, :, :size].T)).max()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        of(Sgd, learning_rate=0.1),
+        of(Sgd, learning_rate=0.1, momentum=0.6),
+        of(Sgd, learning_rate=0.1, momentum=0.6, nesterov=True),
+    ],
+    ids=["plain", "heavy ball", "nesterov"],
+)
+def test_quadratics_diverge_beyond_the_edge_and_not_before(rule):
+    edge = rule.edge() / 0.1
+    assert radius(rule, 0.999 * edge) < 1 < radius(rule, 1.001 * edge)
