@@ -343,9 +343,10 @@ def _jax_net(loss: Loss) -> dict[str, Timed]:
 
         return lambda points, keys: jax.lax.scan(step, points, keys)[0]
 
-    by_hand = move(lambda w, x, y: jnp.stack(_net_slope(jnp, w, x, y, 1)))
     start = _start(NET_PARTICLES, 7)
     return {
         "JAX, jit + scan + vmap(grad)": _jax_timed(move(jax.vmap(jax.grad(batch_loss))), start, True),
-        "JAX, jit + scan, by hand": _jax_timed(by_hand, start.T, True),
+        "JAX, jit + scan, by hand": _jax_timed(
+            move(lambda w, x, y: jnp.stack(_net_slope(jnp, w, x, y, 1))), start.T, True
+        ),
     }

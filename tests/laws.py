@@ -18,7 +18,7 @@ from sandbox import draws, kernel
 from sandbox.gradients import Estimator
 from sandbox.loss import Loss
 from sandbox.prior import Distribution, Prior
-from sandbox.rules import Langevin, Rule, Sgd
+from sandbox.rules import RULES, Langevin, Rule, Sgd
 
 Array = npt.NDArray[np.float64]
 
@@ -108,3 +108,9 @@ def check_gradient(loss: Loss, points: Array, claimed: Array, step: float = 1e-5
         shift = step * np.eye(points.shape[1])[axis]
         slope = (loss.excess(points + shift) - loss.excess(points - shift)) / (2 * step)
         check_close(claimed[:, axis], slope, 1 + np.abs(slope), 1e-8)
+
+
+def rule_of(kind: type[Rule], **settings: Any) -> Rule:
+    """A rule by its class, under the name that it has in a scenario."""
+    name = next(name for name, rule in RULES.items() if rule is kind)
+    return kind(rule=name, **settings)

@@ -7,34 +7,27 @@ those of `twins.shared_normals`, whose words the layout of the draws names. With
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from laws import moved, open_prior, prior_of
+from laws import moved, prior_of, rule_of
 from twins import shared_normals
 
-from sandbox import draws, jit, kernel
-from sandbox.errors import InputError
-from sandbox.gradients import Full, Gaussian, Minibatch
-from sandbox.loss import Regression, potential
-from sandbox.prior import Distribution
+from sandbox import draws, kernel
+from sandbox.gradients import Full
+from sandbox.loss import potential
 from sandbox.rules import (
-    RULES,
     Adam,
     GradientDescent,
-    IsotropicSgd,
-    LabelNoiseSgd,
     LeimkuhlerMatthews,
     Mala,
     Psgld,
     Sgd,
-    SgdSde,
     Sgld,
     Underdamped,
 )
-from sandbox.rules.lanes import turn
 from sandbox.rules.schedule import StepDecay, StepSchedule
 
 KEY = draws.key(7, "law")
@@ -162,44 +155,44 @@ def mala(s, h=0.15, judged=True, hastings=True):
     return w
 
 
-def of(kind, **settings):
-    name = next(name for name, rule in RULES.items() if rule is kind)
-    return kind(rule=name, **settings)
-
-
 CASES = {
-    "momentum": (of(Sgd, learning_rate=0.1, momentum=0.8, weight_decay=0.3), heavy_ball, {"decay": 0.3}, {"mu": 0.81}),
-    "nesterov": (of(Sgd, learning_rate=0.1, momentum=0.8, nesterov=True), heavy_ball, {"nesterov": True}, {}),
-    "clip": (of(Sgd, learning_rate=0.1, clip=0.5), heavy_ball, {"mu": 0.0, "clip": 0.5}, {"mu": 0.0}),
+    "momentum": (
+        rule_of(Sgd, learning_rate=0.1, momentum=0.8, weight_decay=0.3),
+        heavy_ball,
+        {"decay": 0.3},
+        {"mu": 0.81},
+    ),
+    "nesterov": (rule_of(Sgd, learning_rate=0.1, momentum=0.8, nesterov=True), heavy_ball, {"nesterov": True}, {}),
+    "clip": (rule_of(Sgd, learning_rate=0.1, clip=0.5), heavy_ball, {"mu": 0.0, "clip": 0.5}, {"mu": 0.0}),
     "clip, momentum": (
-        of(Sgd, learning_rate=0.1, clip=0.5, momentum=0.8, weight_decay=0.3),
+        rule_of(Sgd, learning_rate=0.1, clip=0.5, momentum=0.8, weight_decay=0.3),
         heavy_ball,
         {"clip": 0.5, "decay": 0.3},
         {"clip": 0.5},
     ),
     "adam": (
-        of(Adam, learning_rate=0.1, beta2=0.99, epsilon=1e-3, weight_decay=0.3),
+        rule_of(Adam, learning_rate=0.1, beta2=0.99, epsilon=1e-3, weight_decay=0.3),
         adam,
         {"decay": 0.3},
         {"decay": 0.3, "decoupled": True},
     ),
     "adamw": (
-        of(Adam, learning_rate=0.1, beta2=0.99, epsilon=1e-3, weight_decay=0.3, decoupled=True),
+        rule_of(Adam, learning_rate=0.1, beta2=0.99, epsilon=1e-3, weight_decay=0.3, decoupled=True),
         adam,
         {"decay": 0.3, "decoupled": True},
         {"decay": 0.3, "decoupled": True, "corrected": False},
     ),
     "descent": (
-        of(GradientDescent, learning_rate=0.1, substeps=5, weight_decay=0.3),
+        rule_of(GradientDescent, learning_rate=0.1, substeps=5, weight_decay=0.3),
         descent,
         {"decay": 0.3},
         {"decay": 0.3, "substeps": 1},
     ),
-    "averaged noise": (of(LeimkuhlerMatthews, step_size=0.02), averaged, {}, {"share": math.sqrt(0.5)}),
-    "baoab": (of(Underdamped, step_size=0.2, friction=1.5), baoab, {}, {"first_kick": 0.5}),
-    "sgld": (of(Sgld, step_size=0.04, localization=0.7), sgld, {}, {"spread": 2.0}),
-    "psgld": (of(Psgld, step_size=0.04, alpha=0.8, stabilizer=0.1), psgld, {}, {"own_gradient": False}),
-    "mala": (of(Mala, step_size=0.15), mala, {}, {"hastings": False}),
+    "averaged noise": (rule_of(LeimkuhlerMatthews, step_size=0.02), averaged, {}, {"share": math.sqrt(0.5)}),
+    "baoab": (rule_of(Underdamped, step_size=0.2, friction=1.5), baoab, {}, {"first_kick": 0.5}),
+    "sgld": (rule_of(Sgld, step_size=0.04, localization=0.7), sgld, {}, {"spread": 2.0}),
+    "psgld": (rule_of(Psgld, step_size=0.04, alpha=0.8, stabilizer=0.1), psgld, {}, {"own_gradient": False}),
+    "mala": (rule_of(Mala, step_size=0.15), mala, {}, {"hastings": False}),
 }
 
 
@@ -257,144 +250,35 @@ def test_what_is_not_used_makes_no_code():
     body = {
         rule: built(rule).text.partition("\n")[2]
         for rule in (
-            of(Sgd, learning_rate=0.1),
-            of(Sgd, learning_rate=0.3, momentum=0.0),
-            of(GradientDescent, learning_rate=0.1, substeps=4),
+            rule_of(Sgd, learning_rate=0.1),
+            rule_of(Sgd, learning_rate=0.3, momentum=0.0),
+            rule_of(GradientDescent, learning_rate=0.1, substeps=4),
         )
     }
     assert len(set(body.values())) == 1
-    assert built(of(Sgd, learning_rate=0.1)).planes == 2
-    assert built(of(Sgd, learning_rate=0.1, momentum=0.1)).planes == 4
-    assert built(of(Sgld, step_size=0.1)).planes == 2
-    assert built(of(Mala, step_size=0.1)).planes == 6
+    assert built(rule_of(Sgd, learning_rate=0.1)).planes == 2
+    assert built(rule_of(Sgd, learning_rate=0.1, momentum=0.1)).planes == 4
+    assert built(rule_of(Sgld, step_size=0.1)).planes == 2
+    assert built(rule_of(Mala, step_size=0.1)).planes == 6
 
 
 def test_substeps_count_as_one_step_of_the_schedule():
     """Ten steps of five moves at eta / 5 are fifty steps of SGD at that rate, the schedule read at whole steps."""
     cuts = StepSchedule(step=StepDecay(every=3, factor=0.5))
-    slow = of(GradientDescent, learning_rate=0.2, substeps=5, schedule=cuts)
-    fast = of(Sgd, learning_rate=0.04, schedule=StepSchedule(step=StepDecay(every=15, factor=0.5)))
+    slow = rule_of(GradientDescent, learning_rate=0.2, substeps=5, schedule=cuts)
+    fast = rule_of(Sgd, learning_rate=0.04, schedule=StepSchedule(step=StepDecay(every=15, factor=0.5)))
     found = moved(LOSS, slow, Full(), STARTS, (0, 10))
     assert np.array_equal(found, moved(LOSS, fast, Full(), STARTS, (0, 50)))
-    unscaled = of(Sgd, learning_rate=0.04, schedule=cuts)
+    unscaled = rule_of(Sgd, learning_rate=0.04, schedule=cuts)
     assert not np.array_equal(found, moved(LOSS, unscaled, Full(), STARTS, (0, 50)))
 
 
 def test_adams_first_step_is_eta_whatever_the_gradient():
     """m / sqrt(v) is the gradient's sign at t = 1, once both means are corrected."""
-    rule = of(Adam, learning_rate=0.01, epsilon=1e-300)
+    rule = rule_of(Adam, learning_rate=0.01, epsilon=1e-300)
     first = moved(LOSS, rule, Full(), STARTS, (0, 1)) - STARTS
     signs = np.array([np.sign(slope(w)) for w in STARTS])
     np.testing.assert_allclose(first, -0.01 * signs, rtol=1e-12)
     numbers = rule.numbers(np.arange(5))
     t = np.arange(1, 6)
     np.testing.assert_allclose(numbers, np.stack([1 / (1 - 0.9**t), (1 - 0.999**t) ** -0.5], axis=1), rtol=1e-12)
-
-
-# Walls: a mirrored coordinate turns what moves with it.
-
-FLAT = potential(("a", "b"), "a*1e-30 + b*1e-30")
-LONG = 40
-
-
-def test_a_free_particle_bounces_like_a_triangle_wave():
-    """No noise, no slope: the path is the open one folded into the box, and the speed never changes."""
-    rule = of(Underdamped, step_size=0.9, friction=1e-30)
-    box = prior_of(a="uniform(-1, 1)", b="uniform(0, 0.5)")
-    moving = built(rule, loss=FLAT, prior=box)
-    start = STARTS * [1, 0.2] + [0, 0.25]
-    blocks = moving.pack(start, KEY)
-    speed = moving.state(blocks, len(start))["velocity"]
-    moving.advance(blocks, (0, len(blocks)), (0, LONG), LONG, KEY)
-    low, width = np.array([-1, 0.0]), np.array([2, 0.5])
-    way = (start + 0.9 * LONG * speed - low) / width
-    folded = low + width * np.abs(way - 2 * np.round(way / 2))
-    np.testing.assert_allclose(moving.unpack(blocks, len(start)), folded, atol=1e-11)
-    turned = moving.state(blocks, len(start))["velocity"]
-    np.testing.assert_allclose(turned, speed * np.where(np.floor(way) % 2 == 0, 1, -1), atol=1e-11)
-    unturned = built(rule, loss=FLAT, prior=box)
-    text = "\n".join(line for line in unturned.text.split("\n") if not line.strip().startswith("turn("))
-    modules = ("sandbox.block", "sandbox.draws", "sandbox.rules.lanes")
-    stuck = replace(unturned, compiled=jit.compile_module(text, modules, "advance", kernel._signature("float64")))
-    blocks = stuck.pack(start, KEY)
-    stuck.advance(blocks, (0, len(blocks)), (0, LONG), LONG, KEY)
-    assert np.abs(stuck.unpack(blocks, len(start)) - folded).max() > 0.1
-
-
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-math.inf, 0.5), (-0.25, math.inf), (1e-3, 2e-3)])
-def test_turning_counts_mirrors(low, high):
-    width = min(high - low, 1.0)
-    x = np.random.default_rng(2).uniform(-7 * width, 7 * width, jit.LANES)
-    odd = np.ones(jit.LANES)
-    turn(odd, x, low, high)
-    for value, sign in zip(x, odd, strict=True):
-        mirrors = 0
-        while value < low or value > high:
-            value = 2 * low - value if value < low else 2 * high - value
-            mirrors += 1
-        assert sign == (-1) ** mirrors
-    lost = np.full(jit.LANES, math.nan)
-    turn(lost, x, low, high)
-    assert np.isnan(lost).all()
-
-
-# What a rule refuses, and settings.
-
-PLAIN = Regression(("a", "b"), ("a * b * x",), ("0",), {"x": Distribution.parse("normal(0, 1)")})
-
-
-@pytest.mark.parametrize(
-    ("rule", "gradient", "said"),
-    [
-        (of(Mala, step_size=0.1), Minibatch(minibatch=2, draw="with_replacement"), "needs `full`, found 'minibatch'"),
-        (of(SgdSde, learning_rate=0.1), Full(), "models the noise of a minibatch; found 'full'"),
-        (
-            of(IsotropicSgd, learning_rate=0.1),
-            Minibatch(minibatch=2, draw="reshuffled"),
-            "independent from step to step",
-        ),
-        (
-            of(LabelNoiseSgd, learning_rate=0.1, label_noise=1),
-            Minibatch(minibatch=2, draw="with_replacement"),
-            "choice",
-        ),
-    ],
-)
-def test_rules_refuse_gradients_that_they_cannot_take(rule, gradient, said):
-    with pytest.raises(InputError, match=said):
-        kernel.build(PLAIN.sampled(9, 1), open_prior("a", "b"), rule, gradient, nbeta=1.0)
-
-
-def test_a_gaussian_minibatch_names_its_own_key():
-    with pytest.raises(InputError, match="gaussian: a batch of 10 is larger than n = 9"):
-        Gaussian(gaussian=10, draw="with_replacement").check(PLAIN.sampled(9, 1))
-
-
-def test_nesterov_needs_momentum():
-    with pytest.raises(ValueError, match="momentum above 0"):
-        of(Sgd, learning_rate=0.1, nesterov=True)
-
-
-def radius(rule, h):
-    """The spectral radius of a rule's step on h w^2 / 2, from two steps of the kernel itself."""
-    moving = kernel.build(potential(("a",), f"{h}*a**2/2"), open_prior("a"), rule, Full(), nbeta=1.0, reflecting=False)
-    size = moving.planes
-    blocks = moving.pack(np.zeros((size, 1)))
-    lanes = blocks.reshape(1, size, jit.LANES)
-    lanes[0, :, :size] = np.eye(size)
-    moving.advance(blocks, (0, 1), (0, 1), 1, KEY)
-    return np.abs(np.linalg.eigvals(lanes[0, :, :size].T)).max()
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        of(Sgd, learning_rate=0.1),
-        of(Sgd, learning_rate=0.1, momentum=0.6),
-        of(Sgd, learning_rate=0.1, momentum=0.6, nesterov=True),
-    ],
-    ids=["plain", "heavy ball", "nesterov"],
-)
-def test_quadratics_diverge_beyond_the_edge_and_not_before(rule):
-    edge = rule.edge() / 0.1
-    assert radius(rule, 0.999 * edge) < 1 < radius(rule, 1.001 * edge)

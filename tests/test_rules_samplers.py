@@ -153,15 +153,18 @@ def test_sgld_adds_the_minibatchs_noise():
 EDGES = np.array([-9, *np.linspace(-2, 2, 17), 9.0])
 
 
-def preconditioned_law(eps, small, cells=800):
-    """The stationary law per bin of psgld with alpha = 0 on w^2 / 2, nbeta = 1: the eigenvector of its transitions."""
+def preconditioned_law(eps, small, cells=960):
+    """The stationary law per bin of psgld with alpha = 0 on w^2 / 2, nbeta = 1, from its transitions between cells.
+
+    The edges of bins are edges of cells: a cell cut in two would be counted as a whole.
+    """
     edges = np.linspace(-6, 6, cells + 1)
     x = (edges[1:] + edges[:-1]) / 2
     scale = eps / (small + np.abs(x))
     cumulative = stats.norm.cdf((edges[None, :] - (x - scale / 2 * x)[:, None]) / np.sqrt(scale)[:, None])
     step = np.diff(cumulative, axis=1)
     law = np.full(cells, 1 / cells)
-    for _ in range(150):
+    for _ in range(600):
         law = law @ step
         law /= law.sum()
     return np.histogram(x, EDGES, weights=law)[0]
