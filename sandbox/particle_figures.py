@@ -9,11 +9,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from sandbox.drawing import GREY, INK
 from sandbox.measured.mixing import GOOD
 from sandbox.measured.passage import OTHER, START
 from sandbox.scene import colour, printable, shortened
-
-INK, GREY = "#000000", "#8c8c8c"
 
 _POSTERIOR = "posterior"
 _DASHES = ("-", "--", ":", "-.")
@@ -211,6 +210,14 @@ def _temperatures(axes: Axes, data: xr.Dataset) -> None:
     _finish(axes, "Effective temperature by two identities", "nat per sample (95%)", "")
 
 
+def _landed(axes: Axes, data: xr.Dataset) -> None:
+    for label, ink, row in _sources(data):
+        values = np.sort(row["llc"].values[row["on_zero_set"].values > 0])
+        shares = (np.arange(len(values)) + 0.5) / max(len(values), 1)
+        axes.step(values, shares, color=ink, where="mid", label=f"{label}: mean {float(row['mean_llc']):.2f}")
+    _finish(axes, "λ around where they landed", "local learning coefficient", "share at most that")
+
+
 PANELS: dict[str, Sequence[Panel]] = {
     "sharpness": (
         _spread("sharpness", "Sharpness where the particles are", "largest eigenvalue (nat)"),
@@ -222,5 +229,6 @@ PANELS: dict[str, Sequence[Panel]] = {
     "mixing": (_autocorrelation, _r_hats),
     "current": (_flux, _circulation),
     "temperature": (_temperatures,),
+    "local_llc": (_landed,),
 }
 """How each measurement of particles is drawn."""

@@ -150,18 +150,18 @@ def test_a_recorded_track_knows_its_step_size_in_the_units_of_the_loss():
         {"position": (("time", "particle", "parameter"), np.zeros((3, 4, 2), np.float32))}, {"time": times}
     )
     sgd = RULES["sgd"](rule="sgd", learning_rate=0.5, schedule={"step": {"every": 5, "factor": 0.5}})
-    found = Track.recorded(data, sgd, 10, 100.0)
+    found = Track.recorded(data, sgd, 100.0)
     np.testing.assert_allclose(found.rate, [0.5, 0.25, 0.25])
     assert not found.follows_prior
-    langevin = Track.recorded(data, RULES["langevin"](rule="langevin", step_size=1e-3), 10, 100.0)
+    langevin = Track.recorded(data, RULES["langevin"](rule="langevin", step_size=1e-3), 100.0)
     np.testing.assert_allclose(langevin.rate, 0.1)
     assert langevin.follows_prior
-    heavy = Track.recorded(data, RULES["sgd"](rule="sgd", learning_rate=0.5, momentum=0.5), 10, 100.0)
+    heavy = Track.recorded(data, RULES["sgd"](rule="sgd", learning_rate=0.5, momentum=0.5), 100.0)
     assert heavy.edge == pytest.approx(3)
-    adam = Track.recorded(data, RULES["adam"](rule="adam", learning_rate=0.5), 10, 100.0)
+    adam = Track.recorded(data, RULES["adam"](rule="adam", learning_rate=0.5), 100.0)
     assert adam.edge is None
     several = RULES["gradient_descent"](rule="gradient_descent", learning_rate=0.5, substeps=5)
-    np.testing.assert_allclose(Track.recorded(data, several, 10, 100.0).rate, 0.1)
+    np.testing.assert_allclose(Track.recorded(data, several, 100.0).rate, 0.1)
     assert langevin.positions.dtype == np.float64
 
 

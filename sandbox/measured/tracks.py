@@ -44,9 +44,10 @@ class Track:
     follows_prior: bool = True
 
     @classmethod
-    def recorded(cls, data: xr.Dataset, rule: Rule, steps: int, nbeta: float) -> Track:
-        """Return the track in a population's record; its run has `steps` steps and the scenario's `nbeta`."""
+    def recorded(cls, data: xr.Dataset, rule: Rule, nbeta: float) -> Track:
+        """Return the track in a population's record, from the first step to the last; `nbeta` is the scenario's."""
         times, positions, moves = data["time"].to_numpy(), data["position"].to_numpy(), rule.moves_per_step
+        steps = int(times[-1])
         # The last frame has no step after it: it gets the rate of the step before.
         rates = rule.rates(moves * np.minimum(times, steps - 1), moves * steps)
         posterior = rule.follows == "posterior"
