@@ -13,7 +13,7 @@ from laws import Z_LIMIT
 from sandbox.errors import InputError
 from sandbox.loss import potential
 from sandbox.measured.base import AtPoints
-from sandbox.measured.conserved import Conserved, decay
+from sandbox.measured.conserved import BENT, Conserved, decay
 from sandbox.measured.sharpness import Sharpness, local_shape
 from sandbox.measured.tracks import Track, named
 from sandbox.rules import RULES
@@ -76,16 +76,30 @@ def test_the_rate_of_an_exponential_and_its_error_are_right():
         decay(np.exp(-0.02 * times[:, None] + 0.1 * np.sqrt(times)[:, None] * random.standard_normal(100)), times, k)
         for k in range(60)
     ]
-    rates, errors = np.array([(d.rate, d.error) for d in found]).T
+    rates, errors, bends = np.array([(d.rate, d.error, d.bend) for d in found]).T
     assert abs(rates.mean() - 0.02) < Z_LIMIT * rates.std(ddof=1) / np.sqrt(60)
     assert abs(rates.mean() - 0.022) > Z_LIMIT * rates.std(ddof=1) / np.sqrt(60)
     # Medians of 100 resampled particles spread a tenth more than medians do.
     assert rates.std(ddof=1) / errors.mean() == pytest.approx(1, abs=4 / np.sqrt(120) + 0.1)
+    assert np.abs(bends).max() < BENT
+
+
+def test_a_decay_that_ends_above_zero_is_not_called_exponential():
+    random = np.random.default_rng(13)
+    times = np.arange(0.0, 200.0, 2.0)
+    ratios = 0.3 + 0.7 * np.exp(-0.02 * times[:, None]) + 0.05 * random.standard_normal((100, 200))
+    assert decay(ratios, times, 1).bend > BENT
+    track_of_it = Track(np.stack([ratios, np.zeros_like(ratios)], axis=-1), times)
+    found = Conserved(quantities=("u", "w")).measure_particles(loads(CROSSING, "c.yaml"), {"sgd": track_of_it})
+    assert "u to 0.3" in found.attrs["summary"]
+    assert "not exponentially" in found.attrs["summary"]
+    assert "w unknown at the start" in found.attrs["summary"]
 
 
 def test_what_is_kept_has_no_rate_and_what_was_zero_is_left_out():
     kept = np.ones((10, 50))
     assert decay(kept, np.arange(10.0), 1).rate == 0
+    assert decay(kept, np.arange(10.0), 1).bend == 0
     positions = np.zeros((10, 50, 2))
     found = Conserved().measure_particles(loads(CROSSING, "c.yaml"), {"sgd": track(positions)})
     assert np.isnan(found["rate"]).all()

@@ -25,40 +25,58 @@ from sandbox.quantity import Quantity
 RESOLVED = 1e-5
 """Changes below this share of the start are not fitted: positions are recorded to seven digits."""
 
+BENT = 4.0
+"""Beyond this a decay is not called exponential: a false alarm in 10,000."""
+
 _FITTED, _RESAMPLES = 40, 100
 """Frames, at most, that the rate is fitted to, and resamples of the particles that give its error."""
 
 
 @dataclass(frozen=True)
 class Decay:
-    """The rate of an exponential decay per step, negative for growth, and its bootstrap error; nan if not seen."""
+    """The rate of an exponential decay per step, negative for growth, and its bootstrap error; nan if not seen.
+
+    `bend` is how much faster the first half of the time was, in bootstrap errors: far from 0 it is no exponential.
+    """
 
     rate: float
     error: float
+    bend: float
 
 
 def decay(ratios: Array, times: Array, seed: int) -> Decay:
     """Return the decay of ratios (T, P) to the start, seen at `times` (T,): of exp(-rate t) through the medians.
 
     The line of -log(median) against time goes through 0 at the start, is fitted by least squares, and ends where the
-    median falls below RESOLVED. The error is over resampled particles, all frames of one together.
+    median falls below RESOLVED. The errors are over resampled particles, all frames of one together.
     """
     chosen = np.unique(np.linspace(0, len(times) - 1, _FITTED).round().astype(np.intp))
     ratios, elapsed = ratios[chosen], times[chosen] - times[0]
-    rate = _rate(np.median(ratios, axis=1), elapsed)
+    rate, change = _rate_and_change(np.median(ratios, axis=1), elapsed)
     random = np.random.Generator(np.random.Philox([seed, 0xBA1A]))
     count = ratios.shape[1]
     again = [
-        _rate(np.median(ratios[:, random.integers(count, size=count)], axis=1), elapsed) for _ in range(_RESAMPLES)
+        _rate_and_change(np.median(ratios[:, random.integers(count, size=count)], axis=1), elapsed)
+        for _ in range(_RESAMPLES)
     ]
-    return Decay(rate, float(np.std(again, ddof=1)))
+    error, change_error = np.std(again, axis=0, ddof=1)
+    return Decay(rate, float(error), change / float(change_error) if change_error > 0 else 0.0)
 
 
-def _rate(medians: Array, elapsed: Array) -> float:
+def _rate_and_change(medians: Array, elapsed: Array) -> tuple[float, float]:
+    """Return the slope of -log(medians), and how much larger it is in the first half of the time."""
     lost = np.flatnonzero(~(medians > RESOLVED))
     seen = slice(1, lost[0] if len(lost) else None)
     times, logs = elapsed[seen], np.log(medians[seen])
-    return float(-(times @ logs) / (times @ times)) if len(times) else math.nan
+    if not len(times):
+        return math.nan, math.nan
+    early = times <= max(times[-1] / 2, times[0])
+    rate = _slope(times, logs)
+    return rate, _slope(times[early], logs[early]) - rate
+
+
+def _slope(times: Array, logs: Array) -> float:
+    return float(-(times @ logs) / (times @ times))
 
 
 class Conserved(OfParticles):
@@ -104,7 +122,7 @@ class Conserved(OfParticles):
 def _of(track: Track, chosen: list[Quantity], seed: int) -> xr.Dataset:
     times = np.zeros(0) if track.times is None else track.times
     ratio = np.full((len(chosen), len(times), len(QUANTILES)), np.nan)
-    rates = np.full((2, len(chosen)), np.nan)
+    rates = np.full((3, len(chosen)), np.nan)
     for k, quantity in enumerate(chosen):
         values = along(track, quantity)
         with np.errstate(all="ignore"):
@@ -114,12 +132,13 @@ def _of(track: Track, chosen: list[Quantity], seed: int) -> xr.Dataset:
         if ratios.shape[1] > 1:
             ratio[k] = quantiles(ratios)
             found = decay(ratios, times, seed)
-            rates[:, k] = found.rate, found.error
+            rates[:, k] = found.rate, found.error, found.bend
     return xr.Dataset(
         {
             "ratio": labelled(("quantity", "step", "level"), ratio, "value over its value at the start"),
             "rate": labelled("quantity", rates[0], "rate of decay of the median", "1/step"),
             "rate_error": labelled("quantity", rates[1], "its bootstrap error over particles", "1/step"),
+            "bend": labelled("quantity", rates[2], "how much faster the first half was, in errors of that"),
         },
         {
             "quantity": names_of([quantity.name for quantity in chosen]),
@@ -131,8 +150,10 @@ def _of(track: Track, chosen: list[Quantity], seed: int) -> xr.Dataset:
 
 def _said(source: str, row: xr.Dataset) -> str:
     last = row["ratio"].sel(level=0.5).isel(step=-1)
-    parts = [
-        f"{name} to {float(last.sel(quantity=name)):.3g} of its start, rate {rate:.3g} ± {1.96 * error:.2g} per step"
-        for name, rate, error in zip(row["quantity"].values, row["rate"].values, row["rate_error"].values, strict=True)
-    ]
+    parts = []
+    for name in row["quantity"].values:
+        rate, error, bend = (float(row[key].sel(quantity=name)) for key in ("rate", "rate_error", "bend"))
+        shape = f"rate {rate:.3g} ± {1.96 * error:.2g} per step" if abs(bend) < BENT else "not exponentially"
+        left = f"{name} to {float(last.sel(quantity=name)):.3g} of its start, {shape}"
+        parts.append(f"{name} unknown at the start, or 0" if math.isnan(rate) else left)
     return f"{source}: {', '.join(parts)}"
