@@ -92,7 +92,7 @@ def test_a_decay_that_ends_above_zero_is_not_called_exponential():
     track_of_it = Track(np.stack([ratios, np.zeros_like(ratios)], axis=-1), times)
     found = Conserved(quantities=("u", "w")).measure_particles(loads(CROSSING, "c.yaml"), {"sgd": track_of_it})
     assert "u to 0.3" in found.attrs["summary"]
-    assert "not exponentially" in found.attrs["summary"]
+    assert "not constant: it falls" in found.attrs["summary"]
     assert "w unknown at the start" in found.attrs["summary"]
 
 

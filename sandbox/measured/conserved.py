@@ -36,7 +36,7 @@ _FITTED, _RESAMPLES = 40, 100
 class Decay:
     """The rate of an exponential decay per step, negative for growth, and its bootstrap error; nan if not seen.
 
-    `bend` is how much faster the first half of the time was, in bootstrap errors: far from 0 it is no exponential.
+    `bend` is how much larger the rate of the first half of the time is, in bootstrap errors: far from 0 it is no exponential.
     """
 
     rate: float
@@ -138,7 +138,7 @@ def _of(track: Track, chosen: list[Quantity], seed: int) -> xr.Dataset:
             "ratio": labelled(("quantity", "step", "level"), ratio, "value over its value at the start"),
             "rate": labelled("quantity", rates[0], "rate of decay of the median", "1/step"),
             "rate_error": labelled("quantity", rates[1], "its bootstrap error over particles", "1/step"),
-            "bend": labelled("quantity", rates[2], "how much faster the first half was, in errors of that"),
+            "bend": labelled("quantity", rates[2], "how much larger the rate of the first half is, in errors of that"),
         },
         {
             "quantity": names_of([quantity.name for quantity in chosen]),
@@ -153,7 +153,8 @@ def _said(source: str, row: xr.Dataset) -> str:
     parts = []
     for name in row["quantity"].values:
         rate, error, bend = (float(row[key].sel(quantity=name)) for key in ("rate", "rate_error", "bend"))
-        shape = f"rate {rate:.3g} ± {1.96 * error:.2g} per step" if abs(bend) < BENT else "not exponentially"
-        left = f"{name} to {float(last.sel(quantity=name)):.3g} of its start, {shape}"
+        shape = "" if abs(bend) < BENT else f", not constant: it {'falls' if bend > 0 else 'rises'}"
+        left = f"{name} to {float(last.sel(quantity=name)):.3g} of its start"
+        left += f", rate {rate:.3g} ± {1.96 * error:.2g} per step{shape}"
         parts.append(f"{name} unknown at the start, or 0" if math.isnan(rate) else left)
     return f"{source}: {', '.join(parts)}"

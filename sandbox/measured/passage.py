@@ -162,7 +162,7 @@ class Passage(OfParticles):
             return xr.Dataset(attrs={"summary": "no particles to follow"})
         joined = xr.concat(rows, "source", join="outer", combine_attrs="drop_conflicts")
         return joined.assign_coords(source=names_of([str(r.source.values) for r in rows])).assign_attrs(
-            summary=f"mean steps to a stratum from the start, and on it, known to the frames: {'; '.join(said)}"
+            summary=f"mean steps (> where too few arrived) from the start to a stratum, and on it: {'; '.join(said)}"
         )
 
 
@@ -239,7 +239,7 @@ def _said(found: xr.Dataset) -> str:
         if row["passages"]:
             mean, error = float(row["mean"]), 1.96 * float(row["mean_error"])
             # A stay that few have ended says only how long it is at least.
-            time = f"> {float(row['at_least']):.3g} (censored)" if math.isnan(mean) else f"{mean:.3g} ± {error:.2g}"
+            time = f"> {float(row['at_least']):.3g}" if math.isnan(mean) else f"{mean:.3g} ± {error:.2g}"
             said.append(f"{words} {time} ({int(row['arrivals'])} of {int(row['passages'])})")
     return ", ".join(said)
 
