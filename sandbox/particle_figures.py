@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -64,9 +64,19 @@ def _decades(axes: Axes, values: xr.DataArray) -> None:
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the rows 0, 1, ... from above."""
+    """Name the rows 0, 1, ... from above; leave the numbers below them room."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=6)
+    axes.ticklabel_format(axis="x", scilimits=(-2, 4))
+
+
+def _key(axes: Axes, data: xr.Dataset, dashed: Sequence[str]) -> None:
+    """Say which source has which colour, and, where there are several, which name has which dashes."""
+    for label, ink, _ in _sources(data):
+        axes.plot([], [], color=ink, label=label)
+    for k, name in enumerate(dashed if len(dashed) > 1 else ()):
+        axes.plot([], [], color=GREY, linestyle=_DASHES[k % len(_DASHES)], label=_short(name))
 
 
 def _spread(name: str, title: str, unit: str) -> Panel:
@@ -74,9 +84,9 @@ def _spread(name: str, title: str, unit: str) -> Panel:
         for label, ink, row in _sources(data):
             if np.isfinite(row[name]).any():
                 _band(axes, data["step"], row[name], ink, label)
-                if name == "step_times_sharpness":
-                    edge = f"{label}: edge of stability"
-                    axes.axhline(float(row["edge"]), color=ink, linestyle="--", linewidth=1, label=edge)
+        if name == "step_times_sharpness" and "edge" in data:
+            for edge in np.unique(data["edge"].values[np.isfinite(data["edge"])]):
+                axes.axhline(edge, color=INK, linestyle="--", linewidth=1, label=f"edge of stability: {edge:g}")
         if "step" in data:
             _time(axes, data["step"])
         if name in data:
@@ -87,14 +97,15 @@ def _spread(name: str, title: str, unit: str) -> Panel:
 
 
 def _conserved(axes: Axes, data: xr.Dataset) -> None:
-    for label, ink, row in _sources(data):
+    for _, ink, row in _sources(data):
         for k, quantity in enumerate(data["quantity"].values):
             axes.plot(
                 data["step"], row["ratio"].sel(quantity=quantity, level=0.5), color=ink,
-                linestyle=_DASHES[k % len(_DASHES)], label=f"{label}: {_short(quantity)}",
+                linestyle=_DASHES[k % len(_DASHES)],
             )  # fmt: skip
     if "step" in data:
         _time(axes, data["step"])
+    _key(axes, data, _names(data, "quantity"))
     _finish(axes, "What is left of the value at the start", "steps", "median of the ratio")
 
 
@@ -114,51 +125,54 @@ def _decays(axes: Axes, data: xr.Dataset) -> None:
 
 
 def _first_passage(axes: Axes, data: xr.Dataset) -> None:
-    _survival(axes, data, [(START, target) for target in _targets(data) if target != OTHER])
+    _survival(axes, data, {target: (START, target) for target in _strata(data)})
     _finish(axes, "Not yet seen on a stratum, from the start on", "steps", "share (95%)")
 
 
 def _residence(axes: Axes, data: xr.Dataset) -> None:
-    _survival(axes, data, [(origin, OTHER) for origin in _targets(data) if origin != OTHER])
+    _survival(axes, data, {origin: (origin, OTHER) for origin in _strata(data)})
     _finish(axes, "Still on the stratum, or on none since", "steps since it was entered", "share (95%)")
 
 
-def _targets(data: xr.Dataset) -> list[str]:
-    return [str(name) for name in data["destination"].values] if "destination" in data.coords else []
+def _strata(data: xr.Dataset) -> list[str]:
+    return [name for name in _names(data, "destination") if name != OTHER]
 
 
-def _survival(axes: Axes, data: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> None:
-    for label, ink, row in _sources(data):
-        for k, (origin, target) in enumerate(pairs):
+def _names(data: xr.Dataset, along: str) -> list[str]:
+    return [str(name) for name in data[along].values] if along in data.coords else []
+
+
+def _survival(axes: Axes, data: xr.Dataset, pairs: Mapping[str, tuple[str, str]]) -> None:
+    for _, ink, row in _sources(data):
+        for k, (origin, target) in enumerate(pairs.values()):
             one = row.sel(departure=origin, destination=target)
             if not one["passages"]:
                 continue
-            name = _short(target if origin == START else origin)
-            axes.step(
-                one["elapsed"], one["survival"], where="post", color=ink, linestyle=_DASHES[k % len(_DASHES)],
-                label=f"{label}: {name}",
-            )  # fmt: skip
+            dashes = _DASHES[k % len(_DASHES)]
+            axes.step(one["elapsed"], one["survival"], where="post", color=ink, linestyle=dashes)
             axes.fill_between(
                 one["elapsed"], one["survival_low"], one["survival_high"], step="post", color=ink, alpha=0.15, lw=0
             )
     if pairs:
         _time(axes, data["elapsed"])
+        _key(axes, data, list(pairs))
     axes.set_ylim(-0.02, 1.02)
 
 
 def _autocorrelation(axes: Axes, data: xr.Dataset) -> None:
-    for label, ink, row in _sources(data):
+    for _, ink, row in _sources(data):
         for k, quantity in enumerate(data["quantity"].values):
             axes.plot(
                 data["lag"], row["autocorrelation"].sel(quantity=quantity), color=ink,
-                linestyle=_DASHES[k % len(_DASHES)], label=f"{label}: {_short(quantity)}",
+                linestyle=_DASHES[k % len(_DASHES)],
             )  # fmt: skip
+    _key(axes, data, _names(data, "quantity"))
     axes.axhline(0.0, color=GREY, linewidth=0.6, linestyle=":")
     _finish(axes, "Autocorrelation over the second half", "lag in steps", "autocorrelation")
 
 
 def _r_hats(axes: Axes, data: xr.Dataset) -> None:
-    names = [_short(name) for name in data["quantity"].values] if "quantity" in data.coords else []
+    names = [_short(name) for name in _names(data, "quantity")]
     for label, ink, row in _sources(data):
         axes.plot(row["r_hat"], range(len(names)), color=ink, marker="o", linestyle="none", label=label)
     _rows(axes, names)
@@ -167,14 +181,16 @@ def _r_hats(axes: Axes, data: xr.Dataset) -> None:
 
 
 def _flux(axes: Axes, data: xr.Dataset) -> None:
-    """Draw each source's flux, scaled to its own largest: its size is in the other panel."""
+    """Draw the flux in cells per step, the largest arrow as long as a cell and a half: what has no flux shows dots."""
+    fields = []
     for label, ink, row in _sources(data):
-        x, y = ((row[name].values[1:] + row[name].values[:-1]) / 2 for name in ("edge_x", "edge_y"))
-        strength = float(np.hypot(row["flux_x"], row["flux_y"]).max())
-        scale = strength * max(len(x), 1) if strength > 0 else 1.0
-        axes.quiver(x, y, row["flux_x"].T, row["flux_y"].T, color=ink, scale=scale, width=0.004, alpha=0.7)
-        axes.plot([], [], color=ink, label=f"{label}, at most {strength:.2g}")
-    _finish(axes, "Flux of particles (per step)", *(printable(str(data.attrs.get(k, ""))) for k in ("x", "y")))
+        (x, width), (y, height) = ((row[edge].values[:-1], np.diff(row[edge])[0]) for edge in ("edge_x", "edge_y"))
+        fields.append((ink, x + width / 2, y + height / 2, row["flux_x"].T / width, row["flux_y"].T / height))
+        axes.plot([], [], color=ink, label=label)
+    longest = max((float(np.hypot(u, v).max()) for *_, u, v in fields), default=0.0)
+    for ink, x, y, u, v in fields:
+        axes.quiver(x, y, u, v, color=ink, scale=(longest or 1.0) * len(x) / 1.5, width=0.005, alpha=0.7)
+    _finish(axes, "Flux of particles", *(printable(str(data.attrs.get(k, ""))) for k in ("x", "y")))
 
 
 def _circulation(axes: Axes, data: xr.Dataset) -> None:
@@ -206,7 +222,6 @@ def _temperatures(axes: Axes, data: xr.Dataset) -> None:
         labels.append(label)
     axes.plot([], [], color=GREY, marker="D", fillstyle="none", linestyle="none", label="expected")
     _rows(axes, labels)
-    axes.locator_params(axis="x", nbins=6)
     _finish(axes, "Effective temperature by two identities", "nat per sample (95%)", "")
 
 

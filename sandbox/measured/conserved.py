@@ -36,7 +36,7 @@ _FITTED, _RESAMPLES = 40, 100
 class Decay:
     """The rate of an exponential decay per step, negative for growth, and its bootstrap error; nan if not seen.
 
-    `bend` is how much larger the rate of the first half of the time is, in bootstrap errors: far from 0 it is no exponential.
+    `bend` is how much larger the rate of the first half of the time is, in bootstrap errors: an exponential has 0.
     """
 
     rate: float
