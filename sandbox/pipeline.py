@@ -62,7 +62,7 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         for population in scenario.populations
     }
     tracks = {p.name: Track.recorded(populations[p.name], p.rule, scenario.nbeta) for p in scenario.populations}
-    tracks["posterior"] = Track(posterior.draws.values[np.newaxis])
+    tracks["posterior"] = Track(posterior.draws.values[np.newaxis], nbeta=scenario.nbeta)
     measured = _measured(scenario, tracks, progress or Silent())
     return assemble(scenario, populations, posterior, decided, measured)
 

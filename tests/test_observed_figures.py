@@ -36,7 +36,7 @@ def tracks() -> dict[str, Track]:
     random = np.random.default_rng(12)
     walk = np.clip(random.normal(0, 0.05, (40, 200, 2)).cumsum(axis=0), -0.99, 0.99)
     times = 10.0 * np.arange(40)
-    return {"sgd": Track(walk, times, np.full(40, 0.1), 2.0, False), "posterior": Track(walk[-1:])}
+    return {"sgd": Track(walk, times, np.full(40, 0.1), 2.0), "posterior": Track(walk[-1:], nbeta=100)}
 
 
 def drawn(name: str, data: xr.Dataset):

@@ -115,6 +115,7 @@ def test_a_track_is_measured_in_steps_without_those_that_ran_away():
     track = Track(values[..., None], 10.0 * np.arange(1000))
     found = Mixing(particles=300).measure_particles(scenario, {"sgd": track, "posterior": Track(values[:1, :, None])})
     assert list(found.source.values) == ["sgd"]
+    assert found.attrs["summary"].endswith("; sgd: without 1 of 201 particles, which ran away")
     row = found.sel(source="sgd", quantity="w")
     assert row["autocorrelation_time"].item() == pytest.approx(10 * 9, rel=0.1)
     # Squares of a normal AR(1) have correlation rho^2, and K_n is one.

@@ -166,10 +166,13 @@ def test_a_recorded_track_knows_its_step_size_in_the_units_of_the_loss():
     sgd = RULES["sgd"](rule="sgd", learning_rate=0.5, schedule={"step": {"every": 5, "factor": 0.5}})
     found = Track.recorded(data, sgd, 100.0)
     np.testing.assert_allclose(found.rate, [0.5, 0.25, 0.25])
-    assert not found.follows_prior
+    assert found.nbeta is None
     langevin = Track.recorded(data, RULES["langevin"](rule="langevin", step_size=1e-3), 100.0)
     np.testing.assert_allclose(langevin.rate, 0.1)
-    assert langevin.follows_prior
+    assert langevin.nbeta == 100
+    own = Track.recorded(data, RULES["langevin"](rule="langevin", step_size=1e-3, nbeta=7), 100.0)
+    np.testing.assert_allclose(own.rate, 0.007)
+    assert own.nbeta == 7
     heavy = Track.recorded(data, RULES["sgd"](rule="sgd", learning_rate=0.5, momentum=0.5), 100.0)
     assert heavy.edge == pytest.approx(3)
     adam = Track.recorded(data, RULES["adam"](rule="adam", learning_rate=0.5), 100.0)

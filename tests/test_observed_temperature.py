@@ -117,17 +117,18 @@ def test_the_record_says_what_is_expected_of_whom(walls):
     runaway[5:, 3] = 1e9
     times = np.arange(10.0)
     tracks = {
-        "sgd": Track(runaway, times, rate=np.ones(10), follows_prior=False),
-        "still": Track(np.zeros((10, 50, 2)), times, np.ones(10)),
-        "posterior": Track(draws[:1]),
+        "sgd": Track(runaway, times, rate=np.ones(10)),
+        "still": Track(np.zeros((10, 50, 2)), times, np.ones(10), nbeta=40),
+        "posterior": Track(draws[:1], nbeta=300),
     }
     found = Temperature(particles=3000, expected=0.01).measure_particles(scenario, tracks)
-    np.testing.assert_allclose(found["expected"], [0.01, 1 / 300, 1 / 300])
+    np.testing.assert_allclose(found["expected"], [0.01, 1 / 40, 1 / 300])
     for source in ("sgd", "posterior"):
         # Between open walls particles have another law than the posterior, and these draws are the posterior's.
         if walls == "reflecting" or source == "posterior":
             row = found.sel(source=source)
             assert (np.abs(row["nbeta_temperature"] - 1) < Z_LIMIT * 300 * row["temperature_error"]).all()
     said = found.attrs["summary"].split("; ")
+    assert said[-1] == "sgd: without 1 of 3000 particles, which ran away"
     assert said[1] == "expected 0.01"
     assert said[2] == "still: T = 0 ± 0 by equipartition, none by gradient and Laplacian"

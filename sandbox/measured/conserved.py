@@ -19,7 +19,7 @@ from pydantic import Field
 from sandbox.errors import InputError
 from sandbox.measured.base import OfParticles, Subject
 from sandbox.measured.labelled import labelled
-from sandbox.measured.tracks import QUANTILES, Array, Track, along, named, names_of, quantiles
+from sandbox.measured.tracks import QUANTILES, Array, Track, along, left_out, named, names_of, quantiles
 from sandbox.quantity import Quantity
 
 RESOLVED = 1e-5
@@ -107,16 +107,12 @@ class Conserved(OfParticles):
     def measure_particles(self, subject: Subject, tracks: Mapping[str, Track]) -> xr.Dataset:
         """Return over (source, quantity) the `rate` with its error, and over time the `ratio` to the start."""
         chosen = self._chosen(subject)
-        moving = {
-            k: t.first_particles(self.particles).lasting(subject.prior)
-            for k, t in tracks.items()
-            if t.times is not None
-        }
-        rows = [_of(track, chosen, subject.seed) for track in moving.values()]
+        moving = {k: t.first_particles(self.particles) for k, t in tracks.items() if t.times is not None}
+        rows = [_of(track.lasting(subject.prior), chosen, subject.seed) for track in moving.values()]
         if not rows:
             return xr.Dataset(attrs={"summary": "no particles to follow"})
         found = xr.concat(rows, "source").assign_coords(source=names_of(list(moving)))
-        return found.assign_attrs(summary="; ".join(map(_said, moving, rows)))
+        return found.assign_attrs(summary="; ".join(map(_said, moving, rows)) + left_out(moving, subject.prior))
 
 
 def _of(track: Track, chosen: list[Quantity], seed: int) -> xr.Dataset:

@@ -23,7 +23,7 @@ from scipy import special
 from sandbox.errors import InputError
 from sandbox.measured.base import OfParticles, Subject
 from sandbox.measured.labelled import labelled, scalar
-from sandbox.measured.tracks import Array, Track, along, named, names_of
+from sandbox.measured.tracks import Array, Track, along, left_out, named, names_of
 from sandbox.quantity import Quantity
 
 FEWEST = 4
@@ -96,16 +96,17 @@ class Current(OfParticles):
     def measure_particles(self, subject: Subject, tracks: Mapping[str, Track]) -> xr.Dataset:
         """Return the circulation and the flux field of each population along `source`."""
         quantities = self._quantities(subject)
-        moving = {name: track.first_particles(self.particles).lasting(subject.prior) for name, track in tracks.items()}
+        moving = {k: t.first_particles(self.particles) for k, t in tracks.items() if t.times is not None}
         planes: dict[str, tuple[Array, Array, Array]] = {}
         for name, track in moving.items():
-            half = track.second_half()
+            half = track.lasting(subject.prior).second_half()
             x, y = (along(half, quantity) for quantity in quantities)
             kept = np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
             if half.times is not None and len(half.times) > 1 and kept.sum() > 1:
                 planes[name] = x[:, kept], y[:, kept], half.times
+        gone = left_out(moving, subject.prior)
         if not planes:
-            return xr.Dataset(attrs={"summary": "fewer than two particles are left to follow"})
+            return xr.Dataset(attrs={"summary": f"fewer than two particles are left to follow{gone}"})
         # One set of cells, so that the fields can be compared.
         joined = [np.concatenate([plane[k].ravel() for plane in planes.values()]) for k in (0, 1)]
         edges = (_edges(joined[0], self.bins), _edges(joined[1], self.bins))
@@ -113,7 +114,7 @@ class Current(OfParticles):
         found = xr.concat(rows, "source", combine_attrs="override").assign_coords(source=names_of(list(planes)))
         limit = float(special.ndtri(1 - _LEVEL / 2 / len(planes)))
         x_name, y_name = (quantity.name for quantity in quantities)
-        return found.assign_attrs(x=x_name, y=y_name, summary="; ".join(_said(row, limit) for row in rows))
+        return found.assign_attrs(x=x_name, y=y_name, summary="; ".join(_said(row, limit) for row in rows) + gone)
 
     def _quantities(self, subject: Subject) -> list[Quantity]:
         names = self.plane or subject.prior.names[:2]

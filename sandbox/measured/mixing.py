@@ -25,7 +25,7 @@ from scipy import fft, special, stats
 from sandbox.errors import InputError
 from sandbox.measured.base import OfParticles, Subject
 from sandbox.measured.labelled import labelled
-from sandbox.measured.tracks import Array, Track, along, named, names_of
+from sandbox.measured.tracks import Array, Track, along, left_out, named, names_of
 
 FEWEST = 8
 """Frames of a run below which its second half, split in two, is too short to say anything."""
@@ -118,9 +118,10 @@ class Mixing(OfParticles):
         names = [*subject.prior.names, *(quantity.name for quantity in subject.derived)]
         quantities = named(names, subject.derived, subject.prior.names)
         rows, said = [], []
-        for source, track in tracks.items():
-            used = track.first_particles(self.particles).lasting(subject.prior).second_half()
-            if track.times is None or used.positions.shape[1] < 2:
+        moving = {k: t.first_particles(self.particles) for k, t in tracks.items() if t.times is not None}
+        for source, track in moving.items():
+            used = track.lasting(subject.prior).second_half()
+            if used.positions.shape[1] < 2:
                 continue
             values = {name: along(used, quantity) for name, quantity in zip(names, quantities, strict=True)}
             flat = used.positions.reshape(-1, used.positions.shape[2])
@@ -128,11 +129,12 @@ class Mixing(OfParticles):
             found = mixing(values, used.gap())
             rows.append(found.assign_coords(source=source))
             said.append(f"{source}: {_said(found)}")
+        gone = left_out(moving, subject.prior)
         if not rows:
-            return xr.Dataset(attrs={"summary": "fewer than two particles are left to compare"})
+            return xr.Dataset(attrs={"summary": f"fewer than two particles are left to compare{gone}"})
         joined = xr.concat(rows, "source", join="outer", combine_attrs="drop_conflicts")
         sources = names_of([str(row.source.values) for row in rows])
-        return joined.assign_coords(source=sources).assign_attrs(summary="; ".join(said))
+        return joined.assign_coords(source=sources).assign_attrs(summary="; ".join(said) + gone)
 
 
 def mixing(values: Mapping[str, Array], gap: float) -> xr.Dataset:

@@ -25,7 +25,7 @@ from pydantic import Field
 from sandbox.loss import Loss
 from sandbox.measured.base import OfParticles, Subject
 from sandbox.measured.labelled import labelled
-from sandbox.measured.tracks import Array, Track, names_of
+from sandbox.measured.tracks import Array, Track, left_out, names_of
 from sandbox.prior import Prior
 
 FIELDS = ("equipartition", "gradient")
@@ -103,11 +103,10 @@ class Temperature(OfParticles):
 
     def measure_particles(self, subject: Subject, tracks: Mapping[str, Track]) -> xr.Dataset:
         """Return `temperature` and `temperature_error` over (source, field), with `nbeta_temperature`."""
-        found = np.array([self._of(subject, track) for track in tracks.values()]).reshape(-1, len(FIELDS), 2)
-        expected = np.array(
-            [1 / subject.nbeta if t.follows_prior else self.expected or math.nan for t in tracks.values()]
-        )
-        words = "effective temperature"
+        used = {name: track.first_particles(self.particles) for name, track in tracks.items()}
+        found = np.array([self._of(subject, track) for track in used.values()]).reshape(-1, len(FIELDS), 2)
+        expected = np.array([1 / t.nbeta if t.nbeta else self.expected or math.nan for t in tracks.values()])
+        words, said = "effective temperature", "; ".join(map(_said, tracks, found, expected))
         return xr.Dataset(
             {
                 "temperature": labelled(("source", "field"), found[..., 0], words, "nat per sample"),
@@ -116,12 +115,12 @@ class Temperature(OfParticles):
                 "expected": labelled("source", expected, "temperature that theory expects", "nat per sample"),
             },
             {"source": names_of(list(tracks)), "field": names_of(FIELDS)},
-            {"summary": "; ".join(map(_said, tracks, found, expected)) or "no particles to measure"},
+            {"summary": said + left_out(used, subject.prior) if tracks else "no particles to measure"},
         )  # fmt: skip
 
     def _of(self, subject: Subject, track: Track) -> list[tuple[float, float]]:
         """Return temperature and error by each of FIELDS."""
-        used = track.first_particles(self.particles).lasting(subject.prior).second_half().spread_frames(self.frames)
+        used = track.lasting(subject.prior).second_half().spread_frames(self.frames)
         frames, particles, size = used.positions.shape
         if particles < 2:
             return [(math.nan, math.nan)] * len(FIELDS)
@@ -132,7 +131,7 @@ class Temperature(OfParticles):
             subject.loss,
             subject.prior,
             walls=walls,
-            follows_prior=track.follows_prior,
+            follows_prior=track.nbeta is not None,
         )
         result = []
         for row in found.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,16 +32,16 @@ class Track:
     """Positions (T, P, D) of particles at `times` (T,), in steps.
 
     The posterior's draws are a track without time: one frame, `times` None. `rate` (T,) is the step size with which
-    the next step follows the loss (times nbeta, for a rule that follows the posterior), and `edge` its product with
-    the curvature beyond which the rule diverges on a quadratic; None where none is known. `follows_prior` says whether
-    the prior pulls as well.
+    the next step follows the loss (times `nbeta`, where that is given), and `edge` its product with the curvature
+    beyond which the rule diverges on a quadratic; None where none is known. `nbeta` is that of the posterior which the
+    particles follow, or are draws of; None where they follow the loss alone, without the prior.
     """
 
     positions: Array
     times: Array | None = None
     rate: Array | None = None
     edge: float | None = None
-    follows_prior: bool = True
+    nbeta: float | None = None
 
     @classmethod
     def recorded(cls, data: xr.Dataset, rule: Rule, nbeta: float) -> Track:
@@ -50,9 +50,9 @@ class Track:
         steps = int(times[-1])
         # The last frame has no step after it: it gets the rate of the step before.
         rates = rule.rates(moves * np.minimum(times, steps - 1), moves * steps)
-        posterior = rule.follows == "posterior"
-        scale = rule.nbeta_or(nbeta) if posterior else 1.0
-        return cls(positions.astype(np.float64), times.astype(np.float64), scale * rates, rule.edge(), posterior)
+        followed = rule.nbeta_or(nbeta) if rule.follows == "posterior" else None
+        rates = rates if followed is None else followed * rates
+        return cls(positions.astype(np.float64), times.astype(np.float64), rates, rule.edge(), followed)
 
     @property
     def last(self) -> Array:
@@ -109,6 +109,16 @@ def diverged(prior: Prior, points: Array) -> npt.NDArray[np.bool_]:
     for values, centre, scale in zip(points.T, prior.centre, prior.scale, strict=True):
         near &= np.abs(values - centre) <= FAR * scale
     return ~near
+
+
+def left_out(tracks: Mapping[str, Track], prior: Prior) -> str:
+    """Return in words, with a semicolon before each, how many particles `lasting` leaves out; empty for none."""
+    gone = {name: int(track.gone(prior).any(axis=0).sum()) for name, track in tracks.items()}
+    return "".join(
+        f"; {name}: without {count} of {tracks[name].positions.shape[1]} particles, which ran away"
+        for name, count in gone.items()
+        if count
+    )
 
 
 def along(track: Track, quantity: Quantity) -> Array:
