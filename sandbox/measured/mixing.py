@@ -79,9 +79,10 @@ def autocorrelation_time(correlation: Array) -> float:
 
 def _plain_r_hat(halves: Array) -> float:
     size = len(halves)
+    # Rounding would make a variance even of equal values.
+    if not np.ptp(halves, axis=0).any():
+        return math.inf if np.ptp(halves) > 0 else math.nan
     within, between = float(halves.var(axis=0, ddof=1).mean()), float(halves.mean(axis=0).var(ddof=1))
-    if within == 0:
-        return math.inf if between > 0 else math.nan
     return math.sqrt((size - 1) / size + between / within)
 
 
