@@ -8,8 +8,8 @@ If it is, integration by parts gives for every vector field F that vanishes at t
 fields are asked: w - c, which is equipartition, E[(w - c) . grad L] = D T, and grad L, which gives
 E|grad L|^2 = T E[lap L] (Rugh 1997). The first asks about the whole law, the second where the loss rises: particles
 that have not spread along W0 yet, or go round, disagree with themselves. In reflecting walls both fields are multiplied
-by a factor that falls to zero at them, so that no flux through the walls counts. Of a data set with kinks, what they add
-to the Laplacian where they pass a sample is left out.
+by a factor that falls to zero at them, so that no flux through the walls counts. Of a data set with kinks, what they
+add to the Laplacian where they pass a sample is left out.
 """
 
 from __future__ import annotations
