@@ -78,6 +78,8 @@ def test_step_sizes_are_those_of_the_populations(tree: xr.DataTree) -> None:
     for name, rate in (("langevin", 0.2), ("sgd", 0.1)):
         row = found.sel(source=name)
         assert float(row["step_times_sharpness"]) == pytest.approx(rate * float(row["sharpness"]), rel=1e-12)
+        if name == "langevin":
+            assert float(row["step_times_sharpness"]) != pytest.approx(0.01 * float(row["sharpness"])), "without nbeta"
 
 
 def test_the_expected_temperature_is_of_those_who_follow_the_loss(tree: xr.DataTree) -> None:
