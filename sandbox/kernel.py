@@ -105,7 +105,7 @@ class Kernel:
 
         The rule's states stand in them as at the start of a run; `key` is that of their draws.
         """
-        carried = np.concatenate([points, self.rule.start(points, key, self.potential)], axis=1)
+        carried = np.concatenate([points, self.rule.initial_state(points, key, self.potential)], axis=1)
         count, size = carried.shape
         blocks = -(-count // jit.LANES)
         padded = np.concatenate([carried, np.repeat(carried[-1:], blocks * jit.LANES - count, axis=0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import integrate
 
+from sandbox import particle_figures
+from sandbox.drawing import GREY, INK
 from sandbox.errors import InputError
+from sandbox.particle_figures import Panel
 from sandbox.picture import style, write_figure
 from sandbox.scene import colour, printable, wrapped
 from sandbox.zero_set import ELSEWHERE
 
-INK, GREY = "#000000", "#8c8c8c"
 BLUE, ORANGE, GREEN = colour(0), colour(1), colour(2)
 COLUMNS = 3
 
 Array = npt.NDArray[np.float64]
-Panel = Callable[[Axes, xr.Dataset], None]
 
 
 def measurement_figure(tree: xr.DataTree) -> Figure:
@@ -324,17 +325,6 @@ def _phases(axes: Axes, data: xr.Dataset) -> None:
     _legend(axes)
 
 
-def _landed(axes: Axes, data: xr.Dataset) -> None:
-    for k, name in enumerate(data.source.values if "source" in data.coords else ()):
-        row = data.sel(source=name)
-        values = np.sort(row["llc"].values[row["on_zero_set"].values > 0])
-        ink = INK if name == "posterior" else colour(k)
-        label = f"{printable(str(name))}: mean {float(row['mean_llc']):.2f}"
-        axes.step(values, (np.arange(len(values)) + 0.5) / max(len(values), 1), color=ink, where="mid", label=label)
-    _label(axes, "λ around where they landed", "local learning coefficient", "share at most that")
-    _legend(axes)
-
-
 PANELS: dict[str, Sequence[Panel]] = {
     "volume": (_log_volume, _volume_slope),
     "free_energy": (_free_energy, _free_energy_slope),
@@ -345,6 +335,6 @@ PANELS: dict[str, Sequence[Panel]] = {
     "laplace": (_laplace(0), _laplace(1)),
     "flatness": (_curvatures, _local_coefficients, _trace_against_lambda),
     "phases": (_phases,),
-    "local_llc": (_landed,),
+    **particle_figures.PANELS,
 }
 """How each measurement is drawn."""

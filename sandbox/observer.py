@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sandbox.measured.tracks import QUANTILES, diverged
 from sandbox.quantity import Quantity
 from sandbox.scenario import Population, Scenario
 from sandbox.zero_set import DIVERGED, ZeroSet
@@ -19,23 +20,8 @@ Array = npt.NDArray[np.float64]
 TUBE_FACTORS = (0.5, 1.0, 2.0)
 """The last frame is also counted with the tubes' radius times these: an answer should not hang on the radius."""
 
-FAR = 1e6
-"""A particle has diverged when it is further than this many prior scales from the prior's centre, or not a number."""
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Which quantiles of the derived quantities are recorded."""
-
 _OBSERVED = 1 << 17
 """Particles looked at together: bounds the memory of distances and losses."""
-
-
-def diverged(scenario: Scenario, points: Array) -> npt.NDArray[np.bool_]:
-    """Return which of the points (N, D) have run away: shape (N,)."""
-    near = np.ones(len(points), np.bool_)
-    # Parameter by parameter: a reduction over so short an axis costs several times as much.
-    for values, centre, scale in zip(points.T, scenario.prior.centre, scenario.prior.scale, strict=True):
-        near &= np.abs(values - centre) <= FAR * scale
-    return ~near
 
 
 class Observer:
@@ -67,7 +53,7 @@ class Observer:
         present = np.ones(len(points), np.bool_)
         for first in range(0, len(points), _OBSERVED):
             part = slice(first, first + _OBSERVED)
-            present[part] = ~diverged(self.scenario, points[part])
+            present[part] = ~diverged(self.scenario.prior, points[part])
             here = points[part][present[part]]
             labels[part][present[part]] = found = self.scenario.zero_set.labels(here)
             excess.append(self._look_at(frame, here, found))

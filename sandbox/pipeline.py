@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from sandbox.compare import compare
-from sandbox.measured.base import AtPoints
+from sandbox.measured.base import OfParticles
+from sandbox.measured.tracks import Track
 from sandbox.progress import Progress, Silent
 from sandbox.reference import coefficients
 from sandbox.report import answer, markdown
@@ -61,22 +61,20 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         population.name: decide(scenario, population, comparisons[population.name], posterior)
         for population in scenario.populations
     }
-    landed = {name: data.position.values[-1].astype(np.float64) for name, data in populations.items()}
-    landed["posterior"] = posterior.draws.values
-    measured = _measured(scenario, landed, progress or Silent())
+    tracks = {p.name: Track.recorded(populations[p.name], p.rule, scenario.nbeta) for p in scenario.populations}
+    tracks["posterior"] = Track(posterior.draws.values[np.newaxis], nbeta=scenario.nbeta)
+    measured = _measured(scenario, tracks, progress or Silent())
     return assemble(scenario, populations, posterior, decided, measured)
 
 
-def _measured(
-    scenario: Scenario, landed: Mapping[str, npt.NDArray[np.float64]], progress: Progress
-) -> dict[str, xr.Dataset]:
-    """Return the record of each measurement that the scenario asks for; `landed` is where particles are at the end."""
+def _measured(scenario: Scenario, tracks: Mapping[str, Track], progress: Progress) -> dict[str, xr.Dataset]:
+    """Return the record of each measurement that the scenario asks for; `tracks` is where particles have been."""
     if scenario.measurements:
         progress.start("measurements", float(len(scenario.measurements)))
     found = {}
     for measurement in scenario.measurements:
-        if isinstance(measurement, AtPoints):
-            found[measurement.name] = measurement.measure_at(scenario, landed)
+        if isinstance(measurement, OfParticles):
+            found[measurement.name] = measurement.measure_particles(scenario, tracks)
         else:
             found[measurement.name] = measurement.measure(scenario)
         progress.advance(1)

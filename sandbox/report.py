@@ -25,6 +25,7 @@ def answer(tree: xr.DataTree) -> dict[str, Any]:
         populations[name] = _population_answer(tree[f"populations/{name}"].to_dataset(), comparison)
     for name, node in tree["measurements"].children.items() if "measurements" in tree.children else ():
         measurements[name] = {key: _measured(value) for key, value in node.attrs.items()}
+        measurements[name]["values"] = _named_values(node.to_dataset())
     return {
         "title": tree.attrs["title"],
         "question": tree.attrs["question"],
@@ -107,6 +108,20 @@ def _number(value: Any) -> float | None:
 def _measured(value: Any) -> Any:
     plain = _plain(value)
     return _number(plain) if isinstance(plain, float) else plain
+
+
+def _named_values(data: xr.Dataset) -> dict[str, Any]:
+    """Return the variables that are numbers for names (of populations, strata, quantities), nested by the names."""
+
+    def by_name(values: xr.DataArray) -> Any:
+        if not values.dims:
+            return _number(values)
+        names = values[values.dims[0]].values
+        return {str(name): by_name(row) for name, row in zip(names, values, strict=True)}
+
+    named = {d for d in data.dims if d in data.coords and data[d].dtype.kind in "OTU"}
+    chosen = {name: v for name, v in data.data_vars.items() if v.dtype.kind in "fiu" and named.issuperset(v.dims)}
+    return {str(name): by_name(values) for name, values in chosen.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from matplotlib.font_manager import findfont, get_font
 from sandbox.errors import InputError
 from sandbox.expression import symbol
 from sandbox.loss import Loss
-from sandbox.observer import diverged
+from sandbox.measured.tracks import diverged
 from sandbox.prior import Distribution, Prior
 from sandbox.quantity import Quantity
 from sandbox.scenario import Scenario, loads
@@ -131,7 +131,7 @@ class Scene:
     def positions(self, name: str, frame: int) -> Array:
         """Return the kept positions of a population at a recorded time, shape (N, D); nan where diverged."""
         points: Array = self.populations[name].position.values[frame].astype(np.float64)
-        points[diverged(self.scenario, points)] = np.nan
+        points[diverged(self.scenario.prior, points)] = np.nan
         return points
 
     def occupancy(self, name: str, bound: str = "estimate") -> Array:

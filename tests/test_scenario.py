@@ -67,7 +67,7 @@ def test_shipped_scenarios_are_right(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_text_of_a_scenario_reproduces_it(name):
-    scenario = load(FOLDER / f"{name}.yaml", ["seed=123", "record.frames=7", "verdict.margin=0.1"])
+    scenario = load(FOLDER / f"{name}.yaml", ["seed=123", "record.frames=9", "verdict.margin=0.1"])
     again = loads(scenario.text, scenario.filename)
     assert again == scenario
     assert np.array_equal(again.loss.data, scenario.loss.data)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sandbox.errors import InputError
 from sandbox.exact import LearningCoefficient
 from sandbox.loss import Loss, Regression
+from sandbox.measured.tracks import Track
 from sandbox.prior import Prior
+from sandbox.quantity import Quantity
 from sandbox.settings import Settings
 from sandbox.zero_set import ZeroSet
+
+
+class Recording(Protocol):
+    """What a run keeps of its particles."""
+
+    @property
+    def frames(self) -> int:
+        """How many times are recorded, at most."""
+
+    @property
+    def spacing(self) -> str:
+        """How they are spaced: log or linear."""
 
 
 class Subject(Protocol):
@@ -52,6 +67,22 @@ class Subject(Protocol):
     def seed(self) -> int:
         """The seed of every draw."""
 
+    @property
+    def derived(self) -> tuple[Quantity, ...]:
+        """Expressions in the parameters that the scenario watches."""
+
+    @property
+    def walls(self) -> str:
+        """What the edges of the prior's support do to particles: reflecting or open."""
+
+    @property
+    def record(self) -> Recording:
+        """What is kept of a run."""
+
+    @property
+    def populations(self) -> Sequence[object]:
+        """What moves; empty where nothing does."""
+
 
 class Measurement(Settings):
     """One way to measure λ, or to show where regular theory ends."""
@@ -68,12 +99,34 @@ class Measurement(Settings):
         """Return the record. Its attributes `estimate`, `low`, `high` (95%) hold λ where λ is what is measured."""
 
 
-class AtPoints(Measurement):
-    """A measurement around given points: where particles landed, and draws from the posterior."""
+class OfParticles(Measurement):
+    """A measurement of where particles went: of the tracks of populations, and of the posterior's draws beside them."""
+
+    needs_motion: ClassVar[bool] = True
+    """Whether draws alone leave nothing to measure."""
+
+    def check(self, subject: Subject) -> None:
+        """Refuse a scenario without particles."""
+        if self.needs_motion and not subject.populations:
+            raise InputError("this looks at particles over time; found no populations; allowed: at least one")
 
     def measure(self, subject: Subject) -> xr.Dataset:
-        """Return the record without any points."""
-        return self.measure_at(subject, {})
+        """Return the record without any particles."""
+        return self.measure_particles(subject, {})
+
+    @abstractmethod
+    def measure_particles(self, subject: Subject, tracks: Mapping[str, Track]) -> xr.Dataset:
+        """Return the record for the track of each source: a population's name, or "posterior"."""
+
+
+class AtPoints(OfParticles):
+    """A measurement around given points: where particles landed, and draws from the posterior."""
+
+    needs_motion: ClassVar[bool] = False
+
+    def measure_particles(self, subject: Subject, tracks: Mapping[str, Track]) -> xr.Dataset:
+        """Return the record at the tracks' last positions."""
+        return self.measure_at(subject, {name: track.last for name, track in tracks.items()})
 
     @abstractmethod
     def measure_at(self, subject: Subject, landed: Mapping[str, npt.NDArray[np.float64]]) -> xr.Dataset:

@@ -15,13 +15,19 @@ from sandbox.errors import InputError, nearest
 from sandbox.loss import Loss
 from sandbox.measured.base import Measurement, Subject
 from sandbox.measured.chains import ChainSettings, default_nbeta
+from sandbox.measured.conserved import Conserved
+from sandbox.measured.current import Current
 from sandbox.measured.free_energy import free_energy
 from sandbox.measured.labelled import Array, labelled
 from sandbox.measured.local import llc_report
 from sandbox.measured.marginals import posterior_and_laplace
+from sandbox.measured.mixing import Mixing
+from sandbox.measured.passage import Passage
 from sandbox.measured.phases import Phases
 from sandbox.measured.regular import flatness, laplace, llc_along
 from sandbox.measured.settled import LocalLlc
+from sandbox.measured.sharpness import Sharpness
+from sandbox.measured.temperature import Temperature
 from sandbox.measured.volume import PARTICLES, volume
 from sandbox.measured.waic import expectations, waic_over_data_sets
 from sandbox.measured.wbic import wbic_along
@@ -224,7 +230,11 @@ class Flatness(Measurement):
 
 
 MEASUREMENTS: dict[str, type[Measurement]] = {
-    m.name: m for m in (Volume, FreeEnergy, Zeta, Llc, Wbic, Waic, Laplace, Flatness, Phases, LocalLlc)
+    m.name: m
+    for m in (
+        *(Volume, FreeEnergy, Zeta, Llc, Wbic, Waic, Laplace, Flatness, Phases),
+        *(LocalLlc, Sharpness, Conserved, Passage, Mixing, Current, Temperature),
+    )
 }
 
 

@@ -101,7 +101,7 @@ class Rule(Settings):
         """The standard deviation of fresh label noise that replaces the data's own; None for the data as they are."""
         return None
 
-    def start(self, points: Array, key: Key, potential: Potential) -> Array:
+    def initial_state(self, points: Array, key: Key, potential: Potential) -> Array:
         """Return the states, then the scalars, of particles at `points` (N, D): (N, D len(state) + len(scalars)).
 
         Zeros, unless a rule says more; `key` is that of its draws, from a stream of their own.

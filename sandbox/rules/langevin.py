@@ -71,7 +71,7 @@ class LeimkuhlerMatthews(LangevinStep):
         """The noise, half of which is still to come, turns round at a wall."""
         return frozenset({"noise"})
 
-    def start(self, points: Array, key: Key, potential: Potential) -> Array:
+    def initial_state(self, points: Array, key: Key, potential: Potential) -> Array:
         """Return the normals of the step before the first."""
         return start_normals(points, key)
 

@@ -37,7 +37,7 @@ class Mala(LangevinStep):
         """U where the particle is, and how many proposals were accepted."""
         return ("energy", "accepted")
 
-    def start(self, points: Array, key: Key, potential: Potential) -> Array:
+    def initial_state(self, points: Array, key: Key, potential: Potential) -> Array:
         """Return the gradients and energies at the points, and counts of 0."""
         energies, gradients = potential(points)
         return np.column_stack([gradients, energies, np.zeros(len(points))])

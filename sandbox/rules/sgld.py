@@ -36,9 +36,9 @@ class Sgld(LangevinStep):
         """Where the particle is held, where it is."""
         return ("anchor",) if self.localization else ()
 
-    def start(self, points: Array, key: Key, potential: Potential) -> Array:
+    def initial_state(self, points: Array, key: Key, potential: Potential) -> Array:
         """Return the points themselves as anchors, with zeros for what else is carried."""
-        states = super().start(points, key, potential)
+        states = super().initial_state(points, key, potential)
         if self.localization:
             states[:, : points.shape[1]] = points
         return states

@@ -36,7 +36,7 @@ class Underdamped(LangevinStep):
         """The velocity turns round at a wall."""
         return frozenset({"velocity"})
 
-    def start(self, points: Array, key: Key, potential: Potential) -> Array:
+    def initial_state(self, points: Array, key: Key, potential: Potential) -> Array:
         """Return velocities from their stationary law."""
         return start_normals(points, key)
 

@@ -172,7 +172,7 @@ def _population_type() -> Any:
 
 
 class _Measurements(Settings):
-    """What is measured on the Bayesian side. A name alone takes the defaults."""
+    """What is measured. A name alone takes the defaults."""
 
     @model_validator(mode="before")
     @classmethod
@@ -234,7 +234,8 @@ class ScenarioSettings(Settings):
         default={}, description="particles: each population with its rule"
     )
     measurements: Measurements = Field(  # type: ignore[valid-type]
-        default=Measurements(), description="what is measured of λ, and of where regular theory ends"
+        default=Measurements(),
+        description="what is measured: λ, where regular theory ends, particles over time",
     )
     particles: Word = Field(default=10_000, description="particles per population")
     steps: Word = Field(description="steps of every rule")
