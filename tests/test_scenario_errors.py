@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scenario_texts import GOOD, POTENTIAL
 
 from sandbox.errors import InputError
+from sandbox.rules import RULES
 from sandbox.scenario import loads
 
 # What to replace in GOOD, by what -> the message's line, column, path and words, one tuple for each problem.
@@ -30,7 +31,7 @@ BAD = {
     ],
     ("frames: 50", "spacing: lag"): [(21, 19, "record.spacing", "(did you mean 'log'?); allowed: 'log' or 'linear'")],
     ("rule: sgd", "rule: sdg"): [
-        (16, 15, "populations.sgd.rule", "unknown rule 'sdg' (did you mean 'sgd'?); allowed: sgd, langevin")
+        (16, 15, "populations.sgd.rule", f"unknown rule 'sdg' (did you mean 'sgd'?); allowed: {', '.join(RULES)}")
     ],
     ("rule: sgd, ", ""): [(16, 3, "populations.sgd.rule", "this key is missing")],
     ("learning_rate: 0.05", "learning_rte: 0.05"): [
