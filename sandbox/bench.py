@@ -42,7 +42,7 @@ Timed = Callable[[int], None]
 
 
 def table(*, peers: bool = False, repeats: int = 7) -> str:
-    """Return the timings as text: median ns per step of a particle of each competitor, and its ratio to the first one's."""
+    """Return the timings as text: median ns per step of a particle for each competitor, and the ratio to the first."""
     threads = processors()
     (loss, prior), (net, net_prior) = _task(), _net()
     with ThreadPoolExecutor(threads) as pool:
