@@ -206,6 +206,13 @@ def build(
     )
 
 
+def check(loss: Loss, rule: Rule, gradient: Estimator) -> None:
+    """Raise InputError where a rule cannot take a gradient of this loss."""
+    modelled, sampled = _as_modelled(loss, rule, gradient)
+    if rule.is_judged or rule.noise_factor != 1:
+        _stage(sampled, rule, modelled, str)
+
+
 def _as_modelled(loss: Loss, rule: Rule, gradient: Estimator) -> tuple[Estimator, Loss]:
     """Return the estimator and the loss it draws from, as the rule wants their noise to be."""
     if rule.models_noise is not None:

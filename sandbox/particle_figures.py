@@ -9,10 +9,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from sandbox.decomposition import RUNGS
 from sandbox.drawing import GREY, INK
 from sandbox.measured.mixing import GOOD
 from sandbox.measured.passage import OTHER, START
 from sandbox.scene import colour, printable, shortened
+from sandbox.zero_set import DIVERGED, ELSEWHERE
 
 _POSTERIOR = "posterior"
 _DASHES = ("-", "--", ":", "-.")
@@ -233,6 +235,39 @@ def _landed(axes: Axes, data: xr.Dataset) -> None:
     _finish(axes, "λ around where they landed", "local learning coefficient", "share at most that")
 
 
+def _contributions(axes: Axes, data: xr.Dataset) -> None:
+    estimate, low, high = data["contribution"].transpose("bound", "rung").values
+    rows = np.arange(len(estimate))
+    axes.barh(rows, estimate, color=[colour(0)] * len(RUNGS) + [GREY], height=0.6)
+    label = f"all together {data.attrs['level']:.0%}"
+    axes.errorbar(
+        estimate, rows, xerr=[estimate - low, high - estimate], color=INK, linestyle="none", capsize=2, label=label
+    )
+    axes.axvline(0, color=INK, linewidth=0.8)
+    _rows(axes, [_rung(name) for name in data["rung"].values])
+    name = _short(data.attrs["population"])
+    _finish(axes, f"How {name} comes to differ from the posterior", "total variation distance added", "")
+
+
+def _rung_shares(axes: Axes, data: xr.Dataset) -> None:
+    shares = np.concatenate([data["posterior_share"].values[None], data["share"].sel(bound="estimate").values])
+    left = np.zeros(len(shares))
+    for k, stratum in enumerate(data["stratum"].values):
+        if shares[:, k].any():
+            ink = GREY if stratum in (ELSEWHERE, DIVERGED) else colour(k)
+            axes.barh(range(len(shares)), shares[:, k], left=left, color=ink, height=0.6, label=_short(stratum))
+        left += shares[:, k]
+    _rows(axes, [_POSTERIOR, *(_rung(name) for name in data["rung"].values)])
+    # Bars fill the panel: the key takes two rows below them.
+    axes.set_ylim(len(shares) + 1.5, -0.5)
+    _finish(axes, "Shares at each rung", "share of particles", "")
+    axes.legend(loc="lower center", ncols=3, edgecolor="none")
+
+
+def _rung(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
 PANELS: dict[str, Sequence[Panel]] = {
     "sharpness": (
         _spread("sharpness", "Sharpness where the particles are", "largest eigenvalue (nat)"),
@@ -245,5 +280,6 @@ PANELS: dict[str, Sequence[Panel]] = {
     "current": (_flux, _circulation),
     "temperature": (_temperatures,),
     "local_llc": (_landed,),
+    "decomposition": (_contributions, _rung_shares),
 }
 """How each measurement of particles is drawn."""

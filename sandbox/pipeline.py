@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sandbox.compare import compare
+from sandbox.decomposition import decompose
 from sandbox.measured.base import OfParticles
 from sandbox.measured.tracks import Track
 from sandbox.progress import Progress, Silent
@@ -64,6 +65,8 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
     tracks = {p.name: Track.recorded(populations[p.name], p.rule, scenario.nbeta) for p in scenario.populations}
     tracks["posterior"] = Track(posterior.draws.values[np.newaxis], nbeta=scenario.nbeta)
     measured = _measured(scenario, tracks, progress or Silent())
+    if scenario.decomposition is not None:
+        measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
     return assemble(scenario, populations, posterior, decided, measured)
 
 

@@ -26,7 +26,7 @@ FLOORS = (
     {"simulate"},
     {"stability", "reference"},
     {"compare"},
-    {"verdict", "result"},
+    {"verdict", "result", "decomposition"},
     {"report"},
     {"scene"},
     {"picture"},

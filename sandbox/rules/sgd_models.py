@@ -58,7 +58,7 @@ class LabelNoiseSgd(GradientStep):
     """
 
     rule: Literal["label_noise_sgd"]
-    label_noise: float = Field(gt=0, description="standard deviation of the labels' noise, in place of the data's own")
+    label_noise: float = Field(ge=0, description="standard deviation of the labels' noise, in place of the data's own")
 
     @property
     def label_deviation(self) -> float:

@@ -8,19 +8,21 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
+from sandbox import kernel
 from sandbox.errors import InputError, Problem, nearest
 from sandbox.expression import check_name, parse
-from sandbox.gradients import ESTIMATORS, Estimator
+from sandbox.gradients import ESTIMATORS, Estimator, model_of
 from sandbox.loss import Loss
 from sandbox.loss import Regression as RegressionLoss
 from sandbox.loss import potential as potential_loss
 from sandbox.measured.base import Measurement
 from sandbox.measured.measurements import MEASUREMENTS
 from sandbox.prior import Distribution, Prior
-from sandbox.rules import RULES, Rule
+from sandbox.rules import RULES, Rule, Sgd
 from sandbox.scenario.document import AtKey, Path
 from sandbox.scenario.schema import (
     PRIOR,
+    Decomposition,
     Expression,
     Isotropic,
     NoiseMatrix,
@@ -201,6 +203,27 @@ class Builder:
                 built.append((name, rule, gradient, start))
         return built
 
+    def decomposition(self, populations: Mapping[str, tuple[Rule, Estimator]]) -> Decomposition | None:
+        """Return what is asked of the decomposition; it takes apart SGD whose noise is that of a minibatch alone."""
+        asked = self.settings.decomposition
+        if asked is None:
+            return None
+        path = ("decomposition", "population")
+        if asked.population not in self.settings.populations:
+            known = ", ".join(self.settings.populations) or "none"
+            hint = nearest(asked.population, list(self.settings.populations))
+            message = f"unknown population '{asked.population[:60]}'{hint}; known: {known}"
+            self.problems.append(Problem(message, path))
+        elif asked.population in populations:
+            rule, gradient = populations[asked.population]
+            if not isinstance(rule, Sgd) or rule.state or rule.clip:
+                kind = rule.rule + " with momentum or clip" * isinstance(rule, Sgd)
+                message = f"taken apart is sgd without momentum and clip; '{asked.population}' follows {kind}"
+                self.problems.append(Problem(message, path))
+            with self.at(*path):
+                model_of(gradient, "isotropic")
+        return asked
+
     def _gradient(self, chosen: Any, rule: Rule, path: Path) -> Estimator | None:
         written = rule.default_gradient if chosen is None else chosen
         if written is None:
@@ -212,6 +235,7 @@ class Builder:
         if self.loss is not None:
             with self.at(*path, "gradient"):
                 gradient.check(self.loss)
+                kernel.check(self.loss, rule, gradient)
         return gradient
 
     def _start(self, chosen: str | Mapping[str, str | float], path: Path) -> tuple[Distribution, ...] | None:

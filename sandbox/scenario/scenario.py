@@ -23,7 +23,7 @@ from sandbox.scenario.build import Builder
 from sandbox.scenario.document import MAX_CHARACTERS, read
 from sandbox.scenario.messages import problems
 from sandbox.scenario.override import override
-from sandbox.scenario.schema import Record, ScenarioSettings, Verdict, Witness
+from sandbox.scenario.schema import Decomposition, Record, ScenarioSettings, Verdict, Witness
 from sandbox.scenario.truth import Truth
 from sandbox.zero_set import ZeroSet
 
@@ -67,6 +67,7 @@ class Scenario:
     nbeta: float
     populations: tuple[Population, ...]
     measurements: tuple[Measurement, ...]
+    decomposition: Decomposition | None
     particles: int
     steps: int
     record: Record
@@ -92,7 +93,10 @@ def loads(text: str, filename: str) -> Scenario:
     truth = Truth(builder)
     zero_set = truth.zero_set
     populations = tuple(Population(*parts) for parts in builder.populations())
-    measurements = builder.measurements()
+    measurements, decomposition = (
+        builder.measurements(),
+        builder.decomposition({p.name: (p.rule, p.gradient) for p in populations}),
+    )
     prior, loss, population_loss, nbeta = builder.prior, builder.loss, builder.population_loss, builder.nbeta
     if builder.problems or not (prior and loss and population_loss and zero_set and nbeta):
         raise document.locate(builder.problems)
@@ -114,6 +118,7 @@ def loads(text: str, filename: str) -> Scenario:
         nbeta=nbeta,
         populations=populations,
         measurements=measurements,
+        decomposition=decomposition,
         particles=settings.particles,
         steps=settings.steps,
         record=settings.record,

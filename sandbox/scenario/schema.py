@@ -146,6 +146,13 @@ class Verdict(Settings):
     )
 
 
+class Decomposition(Settings):
+    """Why a population of SGD is not where the posterior is: its ingredients, added one at a time."""
+
+    population: str = Field(description="a population that follows sgd with minibatch gradients, without momentum")
+    longer: int = Field(default=4, ge=2, le=1000, description="how many times as long the last rung runs")
+
+
 class _Population(Settings):
     """What a population says beside its rule's own settings."""
 
@@ -236,6 +243,9 @@ class ScenarioSettings(Settings):
     measurements: Measurements = Field(  # type: ignore[valid-type]
         default=Measurements(),
         description="what is measured: λ, where regular theory ends, particles over time",
+    )
+    decomposition: Decomposition | None = Field(
+        default=None, description="splits the difference of SGD from the posterior among SGD's ingredients"
     )
     particles: Word = Field(default=10_000, description="particles per population")
     steps: Word = Field(description="steps of every rule")

@@ -1,0 +1,147 @@
+"""Why SGD's occupancy differs from the posterior's: the same starts, with one ingredient of SGD added at a time.
+
+    posterior -> gradient flow -> finite step -> isotropic noise -> minibatch covariance -> minibatch SGD -> more time
+
+Each rung is a population of its own, on the same starting points. Let D be SGD's share of each stratum less the
+posterior's. The total variation distance of the two is sum_s sign(D_s) D_s / 2, and the shares' changes from rung to
+rung add up to D: so each rung contributes sum_s sign(D_s) change_s / 2, and the contributions add up to the distance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from sandbox.compare import BOUNDS, resampled_shares, share_interval
+from sandbox.gradients import Estimator, Full
+from sandbox.progress import Progress, Silent
+from sandbox.rules import RULES, Rule
+from sandbox.scenario import Population, Scenario
+from sandbox.simulate import simulate
+
+Array = npt.NDArray[np.float64]
+
+SUBSTEPS = 32
+"""Moves of eta / SUBSTEPS that stand for the gradient flow during one step."""
+
+RUNGS = {
+    "gradient_flow": "the start, and where the slope leads from there",
+    "finite_step": "the length of the step",
+    "isotropic_noise": "noise as strong as SGD's, in no direction",
+    "minibatch_covariance": "the directions of SGD's noise",
+    "minibatch_sgd": "that its noise is not Gaussian, and has no more values than there are batches",
+}
+"""The rungs from the posterior to SGD, with what each adds to the one before."""
+LONGER = "longer"
+"""The rung beyond: SGD with more time."""
+
+
+def decompose(
+    scenario: Scenario,
+    populations: Mapping[str, xr.Dataset],
+    posterior: xr.Dataset,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Return the shares at every rung and what each contributes to the distance from the posterior's shares.
+
+    `populations` and `posterior` are the records of a scenario that asks for it. It has `share` (rung, stratum,
+    bound), `posterior_share` (stratum), `meaning` (rung) and `contribution` (rung, bound): those of RUNGS add up to
+    `distance`; that of LONGER is what more time would add to it. All intervals of contributions hold together with the
+    verdict's level.
+    """
+    asked = scenario.decomposition
+    if asked is None:
+        raise ValueError("the scenario asks for no decomposition")
+    (population,) = (p for p in scenario.populations if p.name == asked.population)
+    counts = _counts(scenario, _rungs(population), 1, threads, progress or Silent())
+    counts["minibatch_sgd"] = populations[population.name]["count"].values[-1]
+    counts |= _counts(scenario, {LONGER: population}, asked.longer, threads, progress or Silent())
+    table, level = np.array(list(counts.values())), scenario.verdict.level
+    share = table / table.sum(axis=1, keepdims=True)
+    found = xr.Dataset(
+        {
+            "share": (("rung", "stratum", "bound"), np.stack([share, *share_interval(table, level)], axis=-1)),
+            "posterior_share": ("stratum", posterior.mass.values),
+            "contribution": (("rung", "bound"), contributions(table, posterior, level, scenario.seed)),
+            "meaning": ("rung", np.array([*RUNGS.values(), f"{asked.longer} times as many steps"], dtype=object)),
+        },
+        coords={
+            "rung": np.array([*RUNGS, LONGER], dtype=object),
+            "stratum": posterior.stratum.values,
+            "bound": np.array(BOUNDS, dtype=object),
+        },
+        attrs={"population": population.name, "level": level},
+    )
+    found["distance"] = found.contribution.sel(rung=list(RUNGS), bound="estimate").sum()
+    return found.assign_attrs(summary=summary(found))
+
+
+def contributions(counts: npt.NDArray[np.int64], posterior: xr.Dataset, level: float, seed: int) -> Array:
+    """Return what each rung adds to the total variation distance, and its interval, shape (rungs, BOUNDS).
+
+    `counts` (rungs, labels) are the particles of RUNGS and LONGER. Rungs are taken as independent; that they start from
+    the same points only makes their differences smaller.
+    """
+    mass = posterior.mass.values
+    share = counts / counts.sum(axis=1, keepdims=True)
+    sign = np.sign(share[len(RUNGS) - 1] - mass)
+    contribution: Array = np.diff(share, axis=0, prepend=mass[None]) @ sign / 2
+    drawn = [mass[None], *(resampled_shares(row, seed + k) for k, row in enumerate(counts))]
+    # Corrected for the number of rungs (Bonferroni).
+    tail = (1 - level) / 2 / len(counts)
+    spread = np.array([np.quantile((b - a) @ sign / 2, [tail, 1 - tail]) for a, b in pairwise(drawn)])
+    # The posterior's masses are off by share_error at most, each.
+    slack = np.where(np.arange(len(counts)) == 0, len(mass) * np.nan_to_num(posterior.attrs["share_error"]) / 2, 0.0)
+    low, high = np.minimum(spread[:, 0], contribution) - slack, np.maximum(spread[:, 1], contribution) + slack
+    return np.stack([contribution, low, high], axis=1)
+
+
+def summary(found: xr.Dataset) -> str:
+    """Return in a sentence how far SGD's shares are from the posterior's and which rung that arises at."""
+    rows = found.contribution.sel(rung=list(RUNGS))
+    sure = rows.rung.values[rows.sel(bound="low").values * rows.sel(bound="high").values > 0]
+    far = f"{found.attrs['population']}'s shares are {float(found.distance):.3f} from the posterior's (total variation)"
+    if not len(sure):
+        return f"{far}; no rung is seen to contribute"
+    largest = max(sure, key=lambda name: abs(float(rows.sel(rung=name, bound="estimate"))))
+    parts = [f"{far}; most arises at {largest}, {_meant(found, largest)}", _meant(found, LONGER)]
+    return "; ".join(parts)
+
+
+def _meant(found: xr.Dataset, rung: str) -> str:
+    value, low, high = found.contribution.sel(rung=rung).values
+    return f"{found.meaning.sel(rung=rung).item()}: {value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _rungs(population: Population) -> Mapping[str, Population]:
+    """Return the population of each of RUNGS but the last, which is the given one."""
+    said = population.rule.model_dump(include={"learning_rate", "schedule", "weight_decay"})
+
+    def of(rule: str, **settings: int) -> Rule:
+        return RULES[rule].model_validate({"rule": rule, **said, **settings})
+
+    flow, descent = of("gradient_descent", substeps=SUBSTEPS), of("gradient_descent")
+    rungs: list[tuple[Rule, Estimator]] = [(flow, Full()), (descent, Full())]
+    rungs += [(of(rule), population.gradient) for rule in ("isotropic_sgd", "sgd_sde")]
+    return {
+        name: dataclasses.replace(population, rule=rule, gradient=gradient)
+        for name, (rule, gradient) in zip(RUNGS, rungs, strict=False)
+    }
+
+
+def _counts(
+    scenario: Scenario, rungs: Mapping[str, Population], longer: int, threads: int | None, progress: Progress
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return how many particles of each rung are where after `longer` times the scenario's steps."""
+    populations = tuple(dataclasses.replace(population, name=name) for name, population in rungs.items())
+    short = scenario.record.model_copy(update={"frames": 2, "positions": 1})
+    asked = dataclasses.replace(scenario, populations=populations, steps=longer * scenario.steps, record=short)
+    found = simulate(asked, threads=threads, progress=progress)
+    return {name: data["count"].values[-1] for name, data in found.items()}
