@@ -8,7 +8,7 @@ from laws import check_gradient, open_prior
 
 from sandbox import draws, jit, kernel
 from sandbox.errors import InputError
-from sandbox.gradients import ESTIMATORS, Minibatch
+from sandbox.gradients import ESTIMATORS, Full, Minibatch
 from sandbox.loss import Loss, Regression, potential
 from sandbox.prior import Distribution
 from sandbox.rules import RULES
@@ -39,33 +39,33 @@ def estimators():
     return [*bare, *(Minibatch(minibatch=5, draw=way) for way in ways)]
 
 
-def pairs():
-    """Every estimator with each loss that it serves; none may be left without one."""
-    found = []
-    for estimator in estimators():
-        served = [name for name, loss in LOSSES.items() if serves(estimator, loss)]
-        assert served, estimator
-        found += [(estimator, name) for name in served]
+def cases():
+    """Every rule with every estimator that it takes, on each loss that this serves; none may be left without one."""
+    found = [
+        (rule, estimator, loss)
+        for rule in RULES
+        for estimator in estimators()
+        for loss in LOSSES
+        if takes(rule, estimator, LOSSES[loss])
+    ]
+    assert {rule for rule, _, _ in found} == set(RULES)
+    assert {str(estimator) for _, estimator, _ in found} == {str(estimator) for estimator in estimators()}
     return found
 
 
-def serves(estimator, loss: Loss) -> bool:
+def takes(rule, estimator, loss: Loss) -> bool:
     try:
         estimator.check(loss)
+        kernel.check(loss, rule_of(rule), estimator)
     except InputError:
         return False
     return True
 
 
-@pytest.fixture(scope="module", params=RULES)
-def rule(request):
-    return rule_of(request.param)
-
-
-@pytest.mark.parametrize(("estimator", "loss"), pairs(), ids=str)
+@pytest.mark.parametrize(("rule", "estimator", "loss"), cases(), ids=str)
 def test_only_particle_and_step_decide(rule, estimator, loss):
     """Blocks in any order and steps in any pieces give the same bits, and a lost particle stays lost, alone."""
-    built = kernel.build(LOSSES[loss], PRIOR, rule, estimator, nbeta=50.0)
+    built = kernel.build(LOSSES[loss], PRIOR, rule_of(rule), estimator, nbeta=50.0)
     start = np.random.default_rng(0).uniform(-1, 1, (BLOCKS * jit.LANES, 2))
     whole, pieces, torn = (built.pack(start) for _ in range(3))
     built.advance(whole, (0, BLOCKS), (0, STEPS), STEPS, KEY)
@@ -82,9 +82,13 @@ def test_only_particle_and_step_decide(rule, estimator, loss):
     assert np.array_equal(built.unpack(torn, len(start))[others], built.unpack(whole, len(start))[others])
 
 
-def test_another_step_number_is_told_apart(rule):
+@pytest.mark.parametrize("name", RULES)
+def test_another_step_number_is_told_apart(name):
     """The broken specimen: pieces that all count from 0 reuse draws or rates wherever a rule has any."""
-    built = kernel.build(LOSSES["data"], PRIOR, rule, Minibatch(minibatch=5, draw="with_replacement"), nbeta=50.0)
+    rule, loss = rule_of(name), LOSSES["population"]
+    taken = (Minibatch(minibatch=5, draw="fresh"), Full())
+    estimator = next(estimator for estimator in taken if takes(name, estimator, loss))
+    built = kernel.build(loss, PRIOR, rule, estimator, nbeta=50.0)
     start = np.random.default_rng(0).uniform(-1, 1, (jit.LANES, 2))
     whole, broken = built.pack(start), built.pack(start)
     built.advance(whole, (0, 1), (0, 6), STEPS, KEY)
