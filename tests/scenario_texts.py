@@ -50,14 +50,19 @@ loss:
   inputs:
     x: normal(0, 1)
   noise: 1.0
-  samples: 1000                  # n
+  samples: population            # the expected loss, and fresh samples
+nbeta: 1000
 strata:
   crossing: {zero: [w1, w2]}
   flat_arm: {zero: [w2], along: w1}
   sharp_arm: {zero: [w1], along: w2}
 populations:
-  sgd:      {rule: sgd, learning_rate: 0.05, gradient: {minibatch: 8, draw: with_replacement}}
+  gradient_flow: {rule: gradient_descent, learning_rate: 0.05, substeps: 8}
+  noiseless_sgd: {rule: label_noise_sgd, learning_rate: 0.05, label_noise: 0, gradient: {minibatch: 8, draw: fresh}}
+  sgd: {rule: sgd, learning_rate: 0.05, gradient: {minibatch: 8, draw: fresh}}
   langevin: {rule: langevin, step_size: 1e-4}
+measurements: {phases: {samples: [1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8]}}
+decomposition: {population: sgd, longer: 10}
 particles: 10000
 steps: 20000
 record: {frames: 200, spacing: log}

@@ -74,7 +74,7 @@ def uneven():
 def test_rungs_of_the_uneven_crossing(uneven):
     """The flow ends by its charge, the last rung but one is the population itself, to the particle."""
     found = uneven["measurements/decomposition"].to_dataset()
-    counts = uneven["populations/sgd_label_noise/count"].isel(time=-1)
+    counts = uneven["populations/sgd/count"].isel(time=-1)
     share = found.share.sel(rung="minibatch_sgd", bound="estimate")
     assert np.array_equal(share.values, (counts / counts.sum()).values)
     flow = uneven["populations/gradient_flow/count"].isel(time=-1).values / 4000
@@ -93,8 +93,8 @@ def test_rungs_of_the_uneven_crossing(uneven):
         ("decomposition.population=nobody", "unknown population 'nobody'; known: gradient_flow"),
         ("decomposition.population=langevin", "'langevin' follows langevin"),
         ("decomposition.population=gradient_flow", "'gradient_flow' follows gradient_descent"),
-        ("populations.sgd_label_noise.momentum=0.5", "follows sgd with momentum or clip"),
-        ("populations.sgd_label_noise.gradient=full", "models the noise of a minibatch; found 'full'"),
+        ("populations.sgd.momentum=0.5", "follows sgd with momentum or clip"),
+        ("populations.sgd.gradient=full", "models the noise of a minibatch; found 'full'"),
         ("decomposition.longer=1", "decomposition.longer"),
     ],
 )
