@@ -114,6 +114,9 @@ class Distribution:
         if self.family == "choice":
             values = np.array(self.arguments)
             return values[np.minimum((u * len(values)).astype(np.intp), len(values) - 1)]
+        if self.scale == 0:
+            # Labels without noise.
+            return np.full(np.shape(u), self.centre)
         if self.low > self.centre:
             free = self._frozen.isf(self._frozen.sf(self.low) - u * self._mass)
         else:

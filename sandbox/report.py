@@ -63,11 +63,13 @@ def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, An
         },
         "diverged": int(data["count"].sel(stratum=DIVERGED)[-1]),
         "moves": _moves(data),
-        "step_times_sharpness": {
-            str(name): {"median": _number(row[0]), "largest": _number(row[1])}
-            for name, row in zip(comparison.stratum.values, comparison.step_times_sharpness.values, strict=True)
+        "stability": {
+            str(name): _stability(last.sel(stratum=name))
+            for name in comparison.stratum.values
             if name not in (ELSEWHERE, DIVERGED)
         },
+        "unstable": said["unstable"],
+        "no_linearisation": said["no_linearisation"],
         "against": {
             name: {
                 "verdict": said["verdicts"][name],
@@ -77,6 +79,16 @@ def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, An
             for name in REFERENCES
         },
         "warnings": said["warnings"],
+    }
+
+
+def _stability(row: xr.Dataset) -> dict[str, Any]:
+    sharpness = row.step_times_sharpness
+    numbers = ("stable_share", "growth", "growth_error", "threshold", "threshold_error")
+    return {
+        "step_times_sharpness": {str(name): _number(sharpness.sel(statistic=name)) for name in row.statistic.values},
+        # JSON has no infinity: a threshold that no step size reaches is null, with a stable share of 1.
+        **{key: {str(n): _number(row[key].sel(notion=n)) for n in row.notion.values} for key in numbers},
     }
 
 
@@ -132,6 +144,8 @@ def markdown(found: dict[str, Any]) -> str:
     """Return an answer, as `answer` gives it, as a page of Markdown."""
     lines = [f"# {found['title']}", "", found["question"], ""]
     for name, population in found["populations"].items():
+        lines += [f"- Above the edge of stability, **{name}**: {said}." for said in population["unstable"]]
+    for name, population in found["populations"].items():
         lines += [f"- **{name}** {said}." for said in _sentences(population["against"])]
     for name, population in found["populations"].items():
         lines += [f"- Warning, {name}: {warning}." for warning in population["warnings"]]
@@ -162,15 +176,39 @@ def _particles(found: dict[str, Any]) -> list[str]:
     lines = ["", "Shares of all particles at the last step (with intervals), and of the references' mass:", ""]
     lines += _share_table(found)
     lines += _moves_table(found)
-    lines += ["", "Step size times sharpness, median (largest) on each stratum; 2 is the edge of stability:", ""]
-    lines += _table(
-        ["population", *(name for name in found["strata"] if name != ELSEWHERE)],
-        [
-            [name, *(f"{_text(v['median'])} ({_text(v['largest'])})" for v in p["step_times_sharpness"].values())]
-            for name, p in found["populations"].items()
-        ],
-    )
+    lines += _stability_table(found)
     return lines
+
+
+def _stability_table(found: dict[str, Any]) -> list[str]:
+    """Return the table of what a step does near each stratum, with a note where a rule has no linearisation."""
+    notions = ("deterministic", "mean square", "almost sure")
+    rows = [
+        [
+            name,
+            stratum,
+            "{median} ({largest})".format(**{k: _text(v) for k, v in row["step_times_sharpness"].items()}),
+            *(f"{_text(row['growth'][notion])} ({_edge(row, notion)})" for notion in notions),
+        ]
+        for name, population in found["populations"].items()
+        for stratum, row in population["stability"].items()
+    ]
+    lines = [
+        "",
+        "Near each stratum: step size times sharpness, median (largest), 2 is the edge of gradient descent; and the "
+        "logarithm by which the linearised step makes a distance grow, in three senses (the edge, as a multiple of "
+        "this step size):",
+        "",
+        *_table(["population", "stratum", "step times sharpness", *notions], rows),
+    ]
+    reasons = [(n, p["no_linearisation"]) for n, p in found["populations"].items() if p["no_linearisation"]]
+    return [*lines, *([""] if reasons else []), *(f"- {name}: {reason}." for name, reason in reasons)]
+
+
+def _edge(row: dict[str, Any], notion: str) -> str:
+    if row["stable_share"][notion] is None:
+        return "-"
+    return "none" if row["threshold"][notion] is None else _text(row["threshold"][notion])
 
 
 _REFERENCE = {

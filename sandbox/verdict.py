@@ -16,6 +16,10 @@ from sandbox.zero_set import DIVERGED, ELSEWHERE
 
 SIMPLER, SAME, LESS_SIMPLE, UNDECIDED = "simpler", "same", "less simple", "undecided"
 
+LEAST_EDGE = 0.01
+"""Where the edge is at less than this part of the step size, no step of use would be below it: what drives particles off
+is noise, or a slope of the samples' loss, not the step's length. The table says so; a warning would be beside the point."""
+
 MEANING = {
     SIMPLER: "reaches simpler solutions than",
     SAME: "is as simple as",
@@ -27,19 +31,22 @@ MEANING = {
 def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
     """Return a comparison with a verdict and its reason for every reference, and warnings, added."""
     verdicts = [_verdict(scenario, comparison, posterior, k) for k in range(len(REFERENCES))]
-    products = stability.products(scenario, population)
+    near = stability.thresholds(scenario, population)
     names = [stratum.name for stratum in scenario.zero_set.strata]
-    strata = comparison.sizes["stratum"]
-    padded = np.full((strata, 2), math.nan)
-    padded[: len(products)] = products
+    products = xr.DataArray(
+        stability.products(scenario, population),
+        coords={"stratum": names, "statistic": np.array(["median", "largest"], dtype=object)},
+    )
     said = {
+        "unstable": _unstable(near),
+        "no_linearisation": near.attrs["reason"],
         "verdicts": {name: verdict for name, (verdict, _) in zip(REFERENCES, verdicts, strict=True)},
         "reasons": {name: reason for name, (_, reason) in zip(REFERENCES, verdicts, strict=True)},
-        "warnings": [*_stability_warnings(names, products), *_other_warnings(scenario, comparison)],
+        "warnings": _warnings(scenario, comparison),
     }
-    return comparison.assign(
-        step_times_sharpness=(("stratum", "statistic"), padded), words=((), np.array(json.dumps(said), dtype=object))
-    ).assign_coords(statistic=np.array(["median", "largest"], dtype=object))
+    # Neither `elsewhere` nor `diverged` is a place: NaN stands there.
+    there = near.assign(step_times_sharpness=products).drop_attrs().reindex(stratum=comparison.stratum)
+    return comparison.merge(there).assign(words=((), np.array(json.dumps(said), dtype=object)))
 
 
 def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, k: int) -> tuple[str, str]:
@@ -125,16 +132,28 @@ def _rounded_up(number: float) -> int:
     return int(math.ceil(number / unit) * unit)
 
 
-def _stability_warnings(names: list[str], products: np.ndarray) -> list[str]:
-    return [
-        f"step size times sharpness reaches {largest:.3g} on {name} (median {median:.3g}): above {stability.EDGE:g} "
-        "a step overshoots, and where particles end there is the step's doing"
-        for name, (median, largest) in zip(names, products, strict=True)
-        if largest > stability.EDGE
-    ]
+def _unstable(near: xr.Dataset) -> list[str]:
+    """Say on which strata the population's step is above a threshold of stability: what ends there is its doing."""
+    said = []
+    for name in near.stratum.values:
+        share, growth, threshold = (
+            dict(zip(stability.NOTIONS, near[key].sel(stratum=name).values.tolist(), strict=True))
+            for key in ("stable_share", "growth", "threshold")
+        )
+        typical = f"a typical particle {'is driven away' if growth['almost sure'] > 0 else 'is not'}"
+        for notion, meaning in (
+            ("deterministic", "a step overshoots"),
+            ("mean square", f"mean squares grow though a step without noise does not overshoot; {typical}"),
+        ):
+            if share[notion] < 1 and threshold[notion] > LEAST_EDGE:
+                where = f"at {1 - share[notion]:.0%} of the points of {name}"
+                edge = f"the edge is at {threshold[notion]:.3g} times this step size, at the median point"
+                said.append(f"{meaning}, {where} ({edge}): what ends there is the step's doing")
+                break
+    return said
 
 
-def _other_warnings(scenario: Scenario, comparison: xr.Dataset) -> list[str]:
+def _warnings(scenario: Scenario, comparison: xr.Dataset) -> list[str]:
     warnings = []
     gone = float(comparison.occupancy.isel(time=-1).sel(stratum=DIVERGED, bound="estimate"))
     if gone > 0:
@@ -149,6 +168,10 @@ def _other_warnings(scenario: Scenario, comparison: xr.Dataset) -> list[str]:
 
 
 def words(comparison: xr.Dataset) -> dict[str, Any]:
-    """Return what `decide` said of one population: "verdicts" and "reasons" by reference, and "warnings"."""
+    """Return what `decide` said of one population.
+
+    "verdicts" and "reasons" by reference, "warnings", on which strata it is "unstable", and why there is
+    "no_linearisation".
+    """
     said: dict[str, Any] = json.loads(comparison.words.item())
     return said

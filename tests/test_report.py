@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from small_runs import ARMS, WELLS, record_of, small
 
+from sandbox import run
 from sandbox.compare import compare
 from sandbox.reference import REFERENCES, coefficients
 from sandbox.report import answer, markdown
@@ -100,7 +101,9 @@ def test_a_learning_coefficient_is_shown_as_the_fraction_that_it_is(value: float
         "occupancy": {},
         "moves": {},
         "diverged": 0,
-        "step_times_sharpness": {},
+        "stability": {},
+        "unstable": [],
+        "no_linearisation": "",
     }
     population["against"] = {name: {"verdict": "same", "reason": "-", "mass": {}} for name in REFERENCES}
     found = {"title": "", "question": "", "strata": strata, "posterior": posterior, "measurements": {}}
@@ -128,5 +131,17 @@ def test_the_page_names_populations_strata_and_coefficients(trees: dict[str, xr.
             tables[-1].append(line.count("|"))
         elif tables[-1]:
             tables.append([])
-    # Shares, moves, step size times sharpness: each with as many columns in every row.
+    # Shares, moves, stability: each with as many columns in every row.
     assert [len(set(table)) for table in tables if table] == [1, 1, 1]
+
+
+def test_a_step_above_the_edge_is_said_in_the_first_line(trees: dict[str, xr.DataTree]) -> None:
+    """Wells of curvature 4 and 0 under a step of 1: all of one stratum is above the edge, none of the other."""
+    calm = answer(trees["wells"])
+    assert all(not population["unstable"] for population in calm["populations"].values())
+    scenario = small(WELLS, ("learning_rate: 0.05", "learning_rate: 1"))
+    page = markdown(answer(run(scenario)))
+    first = next(line for line in page.splitlines() if line.startswith("- "))
+    assert first.startswith("- Above the edge of stability, **sgd**: a step overshoots, at 100% of the points of sharp")
+    assert "of flat" not in first
+    assert "the edge is at 0.5 times this step size" in first

@@ -149,8 +149,8 @@ def test_warnings_name_what_could_mislead(changes: dict[str, Any], warning: str)
 def test_a_step_above_the_edge_of_stability_is_named(rate: float, warned: list[str]) -> None:
     """The curvature of (w - 1)^2 (w + 1)^4 / 8 is 4 at the sharp well and 0 at the flat one."""
     scenario = small(WELLS, ("learning_rate: 0.05", f"learning_rate: {rate}"))
-    warnings = decided(comparison(), scenario)["warnings"]
-    assert [name for name in STRATA[:2] if any(f"on {name}" in warning for warning in warnings)] == warned
+    said = decided(comparison(), scenario)["unstable"]
+    assert [name for name in STRATA[:2] if any(f"points of {name} " in text for text in said)] == warned
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""How fast a random linear step makes small distances grow, in three senses of the word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from sandbox.stability.noise import STEPS, Law
+
+Array = npt.NDArray[np.float64]
+Measure = Callable[[Array, Array, Law], tuple[Array, Array]]
+"""(A, G, law of H_hat) -> the log growth per step of J = A + G H_hat and its standard error, each (N,)."""
+
+NEUTRAL = 1e-12
+"""Growth up to this is none: what neither grows nor shrinks counts as stable."""
+
+_SETTLING = STEPS // 4
+"""Steps of a simulated product in which its directions may settle."""
+_FEWEST = 8
+_NUMBERS = 250_000
+"""Fewest products at a point; and the numbers that those at all points may hold, unless that makes fewer."""
+_TILT = 1e-6
+"""How much noise, relative to J, takes part in the choice of directions: it parts those that the mean leaves equal."""
+_SKEW = 1e8
+"""Condition number from which on the eigenvectors of J are no basis."""
+_AT_ONCE = 0.05
+"""Most noise, as a variance relative to J, that a direction takes in at once."""
+_LEAST = 1e-12
+"""Noise, relative to J, that is none."""
+_TINY = np.finfo(np.float64).tiny
+
+
+def deterministic(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
+    """Return the log spectral radius of J at the mean Hessian."""
+    radius = np.abs(np.linalg.eigvals(_mean(a, g, law))).max(axis=1, initial=0.0)
+    return np.log(np.maximum(radius, _TINY)), np.zeros(len(radius))
+
+
+def mean_square(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
+    """Return half the log spectral radius of S -> E[J S J^T] on symmetric matrices."""
+    mean, m = _mean(a, g, law), law.mean.shape[-1]
+    size = mean.shape[-1]
+    moved = np.einsum("...ij,...kl->...ikjl", mean, mean)
+    # E[dH_ab dH_cd], where dJ = G dH on the position's plane.
+    spread = law.covariance.reshape(-1, m, m, m, m)
+    moved[..., :m, :m] += np.einsum("...ia,...kc,...abcd->...ikbd", g, g, spread, optimize=True)
+    basis = _symmetric(size)
+    operator = basis.T @ moved.reshape(len(moved), size**2, size**2) @ basis
+    radius = np.abs(np.linalg.eigvals(operator)).max(axis=1, initial=0.0)
+    return np.log(np.maximum(radius, _TINY)) / 2, np.zeros(len(radius))
+
+
+def almost_sure(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
+    """Return the top Lyapunov exponent, by independent products of random J; its error from their spread.
+
+    The exponent is the mean of log |J u| over directions u in their stationary law (Furstenberg and Khasminskii). Where
+    noise is small they get there slowly. So they move k times as fast, by the mean of k steps and the noise of k steps
+    at once, which leaves the law of directions as it is to leading order in the noise of k steps; k = 1 where noise is
+    large or directions part fast. Each start is an eigenvector of J at the mean Hessian, and the largest mean is
+    taken: what noise does not mix need not find the fastest direction. Written in these vectors, a complex pair does
+    not make lengths swing. What noise does to first order has mean 0 given the past, and is taken out by regression.
+    """
+    if not law.covariance.any():
+        return deterministic(a, g, law)
+    mean, m = _mean(a, g, law), law.mean.shape[-1]
+    products = max(_FEWEST, min(law.most, int(_NUMBERS / (mean.size * STEPS))))
+    deviations = law.deviations(products)
+    # A combination of draws that has no special shape.
+    typical = np.einsum("t,tnab->nab", np.cos(np.arange(STEPS)), deviations[:, 0])
+    to, back = _directions(mean, g @ typical)
+    turned, left, right = back @ mean @ to, back @ g, to[:, :m]
+    pairs = law.covariance.reshape(-1, m, m, m, m)
+    scattered = [left, left.conj(), right, right.conj(), pairs]
+    spread = np.einsum("...ia,...ic,...bj,...dj,...abcd->...", *scattered, optimize=True).real[:, None]
+    top, faster = _speed(turned, spread)
+    stays, drift, diffusion = 1 - faster, faster / top, np.sqrt(faster) / top
+    noise = left @ deviations @ right
+    vectors = np.broadcast_to(np.eye(mean.shape[-1]), (products, *mean.shape)).astype(turned.dtype)
+    growth, first_order = np.empty((2, STEPS, products, *mean.shape[:2]))
+    for step in range(STEPS):
+        expected, added = turned @ vectors, noise[step] @ vectors
+        growth[step] = np.log(np.maximum(_squares(expected + added), _TINY)) / 2
+        # Divided by what is expected, not by what came out: it must not look ahead.
+        first_order[step] = _dots(expected, added) / (_squares(expected) + spread + _TINY)
+        vectors = stays * vectors + drift * expected + diffusion * added
+        vectors = vectors / np.sqrt(np.maximum(_squares(vectors), _TINY))[..., None, :]
+    return _top(growth[_SETTLING:], first_order[_SETTLING:])
+
+
+def _speed(turned: Array, spread: Array) -> tuple[Array, Array]:
+    """Return the eigenvalue of largest modulus, and k: how many steps a direction may take at once, (N, 1, 1) each."""
+    diagonal = np.diagonal(turned, axis1=-2, axis2=-1)
+    top = np.take_along_axis(diagonal, np.abs(diagonal).argmax(axis=1)[:, None], axis=1)[:, :, None]
+    top = np.where(np.abs(top) > 0, top, 1.0)
+    apart = np.abs(turned / top - np.eye(turned.shape[-1])).max(axis=(1, 2))[:, None, None]
+    noise = spread[:, :, None] / np.abs(top) ** 2
+    return top, np.maximum(
+        1.0, np.minimum(_AT_ONCE / np.maximum(noise, _LEAST), 2 * _AT_ONCE / np.maximum(apart, _LEAST))
+    )
+
+
+def _squares(vectors: Array) -> Array:
+    """Return the squared length of each column."""
+    return _dots(vectors, vectors)
+
+
+def _dots(one: Array, other: Array) -> Array:
+    """Return the real part of the inner product of each column; row by row, as a sum along so short an axis is slow."""
+    products = (one.conj() * other).real
+    return np.asarray(sum((products[..., i, :] for i in range(1, products.shape[-2])), products[..., 0, :]))
+
+
+def _top(growth: Array, first_order: Array) -> tuple[Array, Array]:
+    """Return the largest mean over the starts, and its error: both of shape (steps, products, N, starts) to (N,)."""
+    away = first_order - first_order.mean(axis=(0, 1))
+    # Below the grain of the logarithms, noise is rounding and explains nothing.
+    share = (away * growth).mean(axis=(0, 1)) / np.maximum((away**2).mean(axis=(0, 1)), _LEAST**2)
+    each = (growth - share * first_order).mean(axis=0)
+    exponents, errors = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(len(each))
+    top = np.argmax(exponents, axis=1)[:, None]
+    return np.take_along_axis(exponents, top, axis=1)[:, 0], np.take_along_axis(errors, top, axis=1)[:, 0]
+
+
+def _mean(a: Array, g: Array, law: Law) -> Array:
+    """Return J at the mean Hessian: A (N, P m, P m) plus G (N, P m, m) times it in the position's columns."""
+    m = law.mean.shape[-1]
+    added = g @ law.mean
+    result = np.broadcast_to(a, (len(added), *a.shape[1:])).copy()
+    result[:, :, :m] += added
+    return result
+
+
+def _directions(mean: Array, tilt: Array) -> tuple[Array, Array]:
+    """Return the eigenvectors of J as columns, and the inverse; coordinates where they are no basis."""
+    m = tilt.shape[-1]
+    sizes = [np.maximum(np.linalg.norm(x, axis=(1, 2), keepdims=True), _TINY) for x in (mean, tilt)]
+    tilted = mean.copy()
+    tilted[:, :, :m] += _TILT * sizes[0] * tilt / sizes[1]
+    vectors = np.linalg.eig(tilted)[1]
+    one = np.eye(mean.shape[-1])
+    vectors[np.linalg.cond(vectors) > _SKEW] = one
+    return vectors, np.linalg.solve(vectors, np.broadcast_to(one, vectors.shape))
+
+
+def _symmetric(size: int) -> Array:
+    """Return an orthonormal basis of the symmetric matrices, flattened: shape (size^2, size (size + 1) / 2)."""
+    rows, columns = np.triu_indices(size)
+    basis = np.zeros((size, size, len(rows)))
+    which = np.arange(len(rows))
+    basis[rows, columns, which] += 0.5
+    basis[columns, rows, which] += 0.5
+    flat = basis.reshape(size**2, -1)
+    return np.asarray(flat / np.linalg.norm(flat, axis=0))
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {"deterministic": deterministic, "mean square": mean_square, "almost sure": almost_sure}
+)
+NOTIONS = tuple(MEASURES)
+"""The three senses in which a step may be stable."""
