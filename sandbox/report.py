@@ -82,14 +82,13 @@ def _population_answer(data: xr.Dataset, comparison: xr.Dataset) -> dict[str, An
     }
 
 
-def _stability(row: xr.Dataset) -> dict[str, Any]:
-    sharpness = row.step_times_sharpness
-    numbers = ("stable_share", "growth", "growth_error", "threshold", "threshold_error")
-    return {
-        "step_times_sharpness": {str(name): _number(sharpness.sel(statistic=name)) for name in row.statistic.values},
-        # JSON has no infinity: a threshold that no step size reaches is null, with a stable share of 1.
-        **{key: {str(n): _number(row[key].sel(notion=n)) for n in row.notion.values} for key in numbers},
-    }
+def _stability(row: xr.Dataset) -> dict[str, dict[str, float | None]]:
+    """Return the stability map near one stratum, nested; an edge that no step size reaches is null, with share 1."""
+    found: dict[str, dict[str, float | None]] = {}
+    for measure, value in zip(row.measure.values, row.stability.values, strict=True):
+        key, _, notion = str(measure).partition(", ")
+        found.setdefault(key, {})[notion] = _number(value)
+    return found
 
 
 def _moves(data: xr.Dataset) -> dict[str, dict[str, int]]:

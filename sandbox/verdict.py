@@ -17,8 +17,8 @@ from sandbox.zero_set import DIVERGED, ELSEWHERE
 SIMPLER, SAME, LESS_SIMPLE, UNDECIDED = "simpler", "same", "less simple", "undecided"
 
 LEAST_EDGE = 0.01
-"""Where the edge is at less than this part of the step size, no step of use would be below it: what drives particles off
-is noise, or a slope of the samples' loss, not the step's length. The table says so; a warning would be beside the point."""
+"""Where mean squares grow at less than this part of the step size, it is not the step's length that drives particles
+off but that noise does not die out there as the slope does. The table says so; a warning would miss the point."""
 
 MEANING = {
     SIMPLER: "reaches simpler solutions than",
@@ -32,11 +32,6 @@ def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, p
     """Return a comparison with a verdict and its reason for every reference, and warnings, added."""
     verdicts = [_verdict(scenario, comparison, posterior, k) for k in range(len(REFERENCES))]
     near = stability.thresholds(scenario, population)
-    names = [stratum.name for stratum in scenario.zero_set.strata]
-    products = xr.DataArray(
-        stability.products(scenario, population),
-        coords={"stratum": names, "statistic": np.array(["median", "largest"], dtype=object)},
-    )
     said = {
         "unstable": _unstable(near),
         "no_linearisation": near.attrs["reason"],
@@ -44,9 +39,23 @@ def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, p
         "reasons": {name: reason for name, (_, reason) in zip(REFERENCES, verdicts, strict=True)},
         "warnings": _warnings(scenario, comparison),
     }
-    # Neither `elsewhere` nor `diverged` is a place: NaN stands there.
-    there = near.assign(step_times_sharpness=products).drop_attrs().reindex(stratum=comparison.stratum)
-    return comparison.merge(there).assign(words=((), np.array(json.dumps(said), dtype=object)))
+    return comparison.assign(
+        stability=_measures(scenario, population, near).reindex(stratum=comparison.stratum),
+        words=((), np.array(json.dumps(said), dtype=object)),
+    )
+
+
+def _measures(scenario: Scenario, population: Population, near: xr.Dataset) -> xr.DataArray:
+    """Return the stability map as one table (stratum, measure): a folder of many small arrays is slow to copy."""
+    products = stability.products(scenario, population)
+    named = {f"step_times_sharpness, {name}": products[:, k] for k, name in enumerate(("median", "largest"))}
+    named |= {
+        f"{key}, {notion}": near[key].sel(notion=notion).values
+        for key in stability.NUMBERS
+        for notion in stability.NOTIONS
+    }
+    coordinates = {"stratum": near.stratum.values, "measure": np.array(list(named), dtype=object)}
+    return xr.DataArray(np.stack(list(named.values()), axis=1), coordinates, ("stratum", "measure"))
 
 
 def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, k: int) -> tuple[str, str]:
@@ -141,11 +150,12 @@ def _unstable(near: xr.Dataset) -> list[str]:
             for key in ("stable_share", "growth", "threshold")
         )
         typical = f"a typical particle {'is driven away' if growth['almost sure'] > 0 else 'is not'}"
-        for notion, meaning in (
-            ("deterministic", "a step overshoots"),
-            ("mean square", f"mean squares grow though a step without noise does not overshoot; {typical}"),
+        for notion, least, meaning in (
+            # At an edge of 0 any step leads away: the loss itself falls there, as that of samples may.
+            ("deterministic", 0.0, "a step overshoots"),
+            ("mean square", LEAST_EDGE, f"mean squares grow though a step without noise does not overshoot; {typical}"),
         ):
-            if share[notion] < 1 and threshold[notion] > LEAST_EDGE:
+            if share[notion] < 1 and threshold[notion] > least:
                 where = f"at {1 - share[notion]:.0%} of the points of {name}"
                 edge = f"the edge is at {threshold[notion]:.3g} times this step size, at the median point"
                 said.append(f"{meaning}, {where} ({edge}): what ends there is the step's doing")

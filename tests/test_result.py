@@ -90,7 +90,7 @@ def test_it_opens_in_plain_xarray_without_a_warning(stored: Path) -> None:
     assert done.stdout.splitlines() == [
         "['comparison', 'populations', 'posterior'] ['langevin', 'sgd']",
         "300 diverged particles",
-        '100.0 {"verdicts": ',
+        '100.0 {"unstable": ',
         "[]",
     ]
     assert done.stderr == ""

@@ -29,7 +29,8 @@ _POINTS = 64
 _MULTIPLES: Array = np.asarray(2.0 ** np.arange(-12, 13), np.float64)
 _FINER = 17
 """Multiples of the step size among which the threshold is sought, and into how many a gap between two is cut."""
-_NUMBERS = ("stable_share", "growth", "growth_error", "threshold", "threshold_error")
+NUMBERS = ("stable_share", "growth", "growth_error", "threshold", "threshold_error")
+"""What is told of each stratum and notion; see `thresholds`."""
 
 
 def products(scenario: Scenario, population: Population) -> Array:
@@ -65,7 +66,7 @@ def thresholds(scenario: Scenario, population: Population) -> xr.Dataset:
     The attribute `reason` is "", or says why all numbers are nan: not every step has a linearisation.
     """
     strata = scenario.zero_set.strata
-    values, reason = np.full((len(_NUMBERS), len(strata), len(NOTIONS)), np.nan), ""
+    values, reason = np.full((len(NUMBERS), len(strata), len(NOTIONS)), np.nan), ""
     try:
         step = Step.of(population.rule, len(scenario.loss.parameters), scenario.steps)
         noise = noise_of(scenario.loss, population.rule, population.gradient, np.random.default_rng(scenario.seed))
@@ -75,7 +76,7 @@ def thresholds(scenario: Scenario, population: Population) -> xr.Dataset:
         for k in range(len(strata)):
             values[:, k] = _near(scenario, step, noise, k)
     return xr.Dataset(
-        {name: (("stratum", "notion"), table) for name, table in zip(_NUMBERS, values, strict=True)},
+        {name: (("stratum", "notion"), table) for name, table in zip(NUMBERS, values, strict=True)},
         {
             "stratum": np.array([stratum.name for stratum in strata], dtype=object),
             "notion": np.array(NOTIONS, dtype=object),
@@ -92,7 +93,7 @@ def _near(scenario: Scenario, step: Step, noise: Noise, k: int) -> Array:
         law = law.of_posterior(step.rule.nbeta_or(scenario.nbeta), _prior_curvature(scenario, points, normals))
     middle = _middle(np.linalg.eigvalsh(law.mean).max(axis=1, initial=-np.inf))
     here, there = step.across(normals, np.ones(1)), law.only(middle)
-    result = np.empty((len(_NUMBERS), len(MEASURES)))
+    result = np.empty((len(NUMBERS), len(MEASURES)))
     for n, measure in enumerate(MEASURES.values()):
 
         def grown(multiples: Array, measure: Measure = measure) -> tuple[Array, Array]:
