@@ -16,7 +16,7 @@ DECORRELATED = 0.2
 """Correlation of energies and coordinates with those just after resampling at which moving ends."""
 
 LEAST, MOST = 3, 80
-"""Least sweeps of moves at a stage; evaluations per particle after which moving ends."""
+"""Least sweeps of moves at a stage; sweeps, or else evaluations per particle, after which moving ends."""
 
 BINS = 16
 """Of sizes: over ten decades."""
@@ -116,7 +116,9 @@ class Walk:
     def until_decorrelated(self) -> int:
         """Move all particles until they have forgotten where they were; return the number of sweeps."""
         points, energies, sweep, memory = self.points.copy(), self.energies.copy(), 0, 1.0
-        while sweep < LEAST or (memory > DECORRELATED and self.evaluations < MOST * len(self.points)):
+        most = MOST * len(self.points)
+        # Proposals out of all range are evaluated nowhere, so that evaluations alone would bound nothing.
+        while sweep < LEAST or (memory > DECORRELATED and sweep < MOST and self.evaluations < most):
             self._sweep()
             sweep += 1
             memory = max(_correlation(energies[:, None], self.energies[:, None]), _correlation(points, self.points))
