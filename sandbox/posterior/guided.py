@@ -1,10 +1,12 @@
-"""Moves that know more of a posterior than points: its slope, and the shape of the population that stands for it.
+"""Moves that know more of a posterior than points: its slope, the shape of the population, and who are no relatives.
 
 - Trajectories of Hamiltonian dynamics (Duane et al. 1987; Neal 2011), reflected at the walls of the prior; the slope
   only proposes: leapfrog steps keep volume and can be reversed whatever the force is, so a wrong slope costs efficiency
   and nothing else.
 - Draws from a mixture of normals fitted to the population, wherever the particle is (Chopin 2002; Giordani, Kohn 2010):
   they carry particles from mode to mode as often as the modes weigh, and no barrier is in their way.
+- Whole differences of two others, which lead from one mode to another that is alike. The others must descend from other
+  draws: a particle that shares a coordinate with one of them would cancel it, and land on a coordinate of the other.
 """
 
 from __future__ import annotations
@@ -71,7 +73,12 @@ def independent(crowd: Guided, size: Floats, rng: np.random.Generator) -> Propos
     return points, log_ratio
 
 
-KINDS: tuple[Kind, ...] = (trajectory, whitened, independent, *moves.KINDS)
+def whole_difference(crowd: Guided, size: Floats, rng: np.random.Generator) -> Proposal:
+    """Move by the difference of two others, whatever the size."""
+    return moves.difference(crowd, np.ones_like(size), rng)
+
+
+KINDS: tuple[Kind, ...] = (trajectory, whitened, independent, whole_difference, *moves.KINDS)
 
 
 def _trajectory(crowd: Guided, root: Floats, size: Floats, rng: np.random.Generator, walls: bool) -> Proposal:

@@ -5,7 +5,7 @@ alike on all scales. So every kind of move draws its size log-uniformly within b
 the choice of bins and kinds follows what helped at the stage before. The kinds here need points only:
 - one coordinate at a time, reflected at the walls;
 - some coordinates times factors (with the Jacobian), which change scale near a crossing;
-- differences of two others (ter Braak 2006), whole ones too, which lead from one mode to another;
+- multiples of differences of two others (ter Braak 2006), which follow straight arms of any direction;
 - ratios of two others, signs included: differences in logarithms, which follow the curves |w1|^a = c |w2|^b, rescaling
   orbits among them, and lead from one mirror image to another.
 Others stood where the particles started and do not move. Differences and ratios that leave the support are rejected:
@@ -29,7 +29,6 @@ FACTOR = 4.0
 LARGEST = 2.0
 
 _BOUNCES = 8  # off walls within one step; a wilder step is rejected, from either end
-_WHOLE = 0.3  # of the differences have size 1 exactly
 _FLIPS = 0.5  # of the relative moves also change signs
 _ALIKE = 0.5  # of the factors are the same for all coordinates that have one
 _STEEPEST = 300.0  # largest logarithm of a factor: beyond it a coordinate leaves the range of floats
@@ -86,8 +85,7 @@ def along_axis(crowd: Crowd, size: Floats, rng: np.random.Generator) -> Proposal
 def difference(crowd: Crowd, size: Floats, rng: np.random.Generator) -> Proposal:
     """Move by a multiple of the difference of two others."""
     one, two = crowd.pairs(rng)
-    multiple = np.where(rng.random(len(size)) < _WHOLE, 1.0, size)
-    return crowd.points + multiple[:, None] * (crowd.others[one] - crowd.others[two]), np.zeros_like(size)
+    return crowd.points + size[:, None] * (crowd.others[one] - crowd.others[two]), np.zeros_like(size)
 
 
 def ratio(crowd: Crowd, size: Floats, rng: np.random.Generator) -> Proposal:
