@@ -16,7 +16,8 @@ DECORRELATED = 0.2
 """Correlation of energies and coordinates with those just after resampling at which moving ends."""
 
 LEAST, MOST = 3, 80
-"""Least sweeps of moves at a stage; sweeps, or else evaluations per particle, after which moving ends."""
+"""Least sweeps of moves at a stage, and between looks at what is left to forget; sweeps, or else evaluations per
+particle, after which moving ends."""
 
 BINS = 16
 """Of sizes: over ten decades."""
@@ -70,9 +71,11 @@ class Landscape:
 def _checked(name: str, function: Callable[[Floats], Floats], points: Floats, infinite: float) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.asarray(function(points), dtype=np.float64)
-    wrong = np.isnan(values) | (values == infinite * np.inf)
-    if wrong.any():
-        raise InputError(f"the {name} is {values[wrong][0]} at {points[wrong][0].tolist()}; that is not allowed")
+    # One sum tells that all is well: it is finite unless a value is not.
+    if not np.isfinite(values.sum()):
+        wrong = np.isnan(values) | (values == infinite * np.inf)
+        if wrong.any():
+            raise InputError(f"the {name} is {values[wrong][0]} at {points[wrong][0].tolist()}; that is not allowed")
     return values
 
 
@@ -121,7 +124,8 @@ class Walk:
         while sweep < LEAST or (memory > DECORRELATED and sweep < MOST and self.evaluations < most):
             self._sweep()
             sweep += 1
-            memory = max(_correlation(energies[:, None], self.energies[:, None]), _correlation(points, self.points))
+            if sweep % LEAST == 0:
+                memory = max(_correlation(energies[:, None], self.energies[:, None]), _correlation(points, self.points))
         return sweep
 
     def _sweep(self) -> None:
