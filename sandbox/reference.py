@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sandbox import exact, posterior
+from sandbox import exact
 from sandbox.errors import InputError, Problem
 from sandbox.observer import TUBE_FACTORS, along_edges, quantiles, spread, tube_radii
-from sandbox.posterior import Measure, Sampler
+from sandbox.posterior import Measure, Sampler, Witness, chosen
 from sandbox.progress import Progress
 from sandbox.scenario import Scenario
 from sandbox.scenario.document import read
@@ -32,15 +32,10 @@ Array = npt.NDArray[np.float64]
 
 REFERENCES = ("posterior", "tempered", "uniform")
 
-BY_QUADRATURE = 2
-"""Most parameters integrated by quadrature unless asked for: with three it takes minutes, sampling seconds."""
 STATED = TUBE_FACTORS.index(1.0)
 """The place of the stated radius among the tubes'."""
 DRAWS = 2000
 """Points that stand for the posterior in the record."""
-
-_SHARE_TOLERANCE = 3e-3
-"""Error allowed in the masses of the references that depend on a population: far below a population's own error."""
 
 
 def coefficients(scenario: Scenario) -> list[exact.LearningCoefficient | None]:
@@ -98,15 +93,15 @@ class References:
 
     def posterior(self) -> Reference:
         """Return the posterior at the scenario's nbeta."""
-        return self._ask("posterior", self.scenario.nbeta)
+        return self._reference(self._witness.posterior(self.scenario.nbeta, labels=self.scenario.zero_set.labels))
 
     def at_level(self, level: float, progress: Progress) -> dict[str, Reference]:
         """Return the references that share a population's mean K_n; without those that do not exist."""
         found = {}
-        for name, question in (("tempered", "tempered"), ("uniform", "level_set")):
+        for name, ask in (("tempered", self._witness.tempered), ("uniform", self._witness.level_set)):
             # Where no point of W has so small a loss there is nothing to compare with, and the answer says so.
             with contextlib.suppress(InputError):
-                found[name] = self._ask(question, level, share_tolerance=_SHARE_TOLERANCE)
+                found[name] = self._reference(ask(level, labels=self.scenario.zero_set.labels))
             progress.advance(1)
         return found
 
@@ -125,24 +120,14 @@ class References:
         edges = np.array([along_edges(self.scenario, k) for k in self.arms])
         return edges.reshape(len(self.arms), self.scenario.record.bins + 1)
 
-    def _ask(self, question: str, value: float, **precision: float) -> Reference:
-        labels = self.scenario.zero_set.labels
-        if self._sampler is not None:
-            sampled: Measure = getattr(self._sampler, question)(value, labels=labels)
-            return Reference.of(sampled, self.scenario.zero_set)
-        ask = getattr(posterior, question)
-        integrated: Measure = ask(self.energy, self.scenario.prior, value, labels=labels, cuts=self._cuts, **precision)
-        return Reference.of(integrated, self.scenario.zero_set)
+    def _reference(self, measure: Measure) -> Reference:
+        return Reference.of(measure, self.scenario.zero_set)
 
     @functools.cached_property
-    def _sampler(self) -> Sampler | None:
+    def _witness(self) -> Witness:
         loss, prior, size = self.scenario.loss, self.scenario.prior, self.scenario.witness
-        method = size.method or ("quadrature" if len(prior.names) <= BY_QUADRATURE else "sampling")
-        if method == "quadrature":
-            return None
-        return Sampler(loss.excess, loss.gradient, prior, self.scenario.seed, particles=size.particles, runs=size.runs)
+        return chosen(loss.excess, loss.gradient, prior, size, seed=self.scenario.seed, cuts=self._cuts)
 
-    @functools.cached_property
     def _cuts(self) -> list[list[float]]:
         cuts = [set(edges) for edges in self.scenario.zero_set.cuts()]
         for k, edges in zip(self.arms, self.edges, strict=True):
@@ -190,7 +175,7 @@ class References:
                 "evidence_error": measure.error,
                 "share_error": measure.share_error,
                 "converged": int(measure.converged),
-                "witness": "quadrature" if self._sampler is None else f"tempered SMC, {measure.runs} runs",
+                "witness": f"tempered SMC, {measure.runs} runs" if isinstance(self._witness, Sampler) else "quadrature",
                 "effective_sample_size": measure.effective_sample_size,
                 "entropy": self.scenario.loss.entropy,
                 "learning_coefficient_method": "; ".join(

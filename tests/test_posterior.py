@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import mpmath as mp
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
+from priors import Box, Normal, cube
 from scipy import integrate, special, stats
 
 from sandbox.errors import InputError
@@ -19,49 +20,6 @@ from sandbox.posterior import Measure, fubini, level_set, posterior, tempered
 Floats = NDArray[np.float64]
 Energy = Callable[[Floats], Floats]
 SIZES = (10.0, 1e2, 1e3, 1e4, 1e6)
-
-
-@dataclass(frozen=True)
-class Box:
-    """The uniform prior on a box."""
-
-    bounds: Floats
-
-    @property
-    def kinks(self) -> list[tuple[float, ...]]:
-        return [()] * len(self.bounds)
-
-    def window(self) -> Floats:
-        return self.bounds
-
-    def log_density(self, points: Floats) -> Floats:
-        inside = ((points >= self.bounds[:, 0]) & (points <= self.bounds[:, 1])).all(axis=1)
-        return np.where(inside, -np.log(np.diff(self.bounds, axis=1)).sum(), -np.inf)
-
-
-@dataclass(frozen=True)
-class Normal:
-    """Independent normals about 0 with these standard deviations."""
-
-    scale: Floats
-
-    @property
-    def bounds(self) -> Floats:
-        return np.tile([-np.inf, np.inf], (len(self.scale), 1))
-
-    @property
-    def kinks(self) -> list[tuple[float, ...]]:
-        return [()] * len(self.scale)
-
-    def window(self) -> Floats:
-        return np.outer(self.scale, [-9.0, 9.0])
-
-    def log_density(self, points: Floats) -> Floats:
-        return -0.5 * ((points / self.scale) ** 2 + np.log(2 * np.pi * self.scale**2)).sum(axis=1)
-
-
-def cube(dimension: int, low: float = -1.0, high: float = 1.0) -> Box:
-    return Box(np.tile([low, high], (dimension, 1)))
 
 
 def monomial(*powers: int) -> Energy:

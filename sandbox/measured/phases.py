@@ -6,8 +6,8 @@ simplest stratum wins even if it is wrong, where n is large the truest (Watanabe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,16 @@ from pydantic import Field
 from sandbox.loss import Loss
 from sandbox.measured.base import Measurement, Subject
 from sandbox.measured.labelled import Array, labelled
-from sandbox.posterior import Measure, Sampler, posterior
-from sandbox.prior import Prior
+from sandbox.posterior import Size, Witness, chosen
 from sandbox.zero_set import ZeroSet
 
-BY_QUADRATURE = 2
-"""Most parameters that are integrated by quadrature; more are sampled."""
 
-_TOLERANCE = 1e-3
+class _Witnessed(Protocol):
+    """A subject that says how its posterior is had; a scenario is one."""
+
+    @property
+    def witness(self) -> Size:
+        """How the posterior is had."""
 
 
 class Phases(Measurement):
@@ -37,17 +39,19 @@ class Phases(Measurement):
 
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return the record of `phases`."""
-        return phases(subject.population_loss, subject.prior, subject.zero_set, self.samples, seed=subject.seed)
+        loss, zero_set = subject.population_loss, subject.zero_set
+        size = cast(_Witnessed, subject).witness
+        witness = chosen(loss.excess, loss.gradient, subject.prior, size, seed=subject.seed, cuts=zero_set.cuts)
+        return phases(witness, loss, zero_set, self.samples)
 
 
-def phases(loss: Loss, prior: Prior, zero_set: ZeroSet, samples: Sequence[float], *, seed: int = 0) -> xr.Dataset:
-    """Return the posterior's `share` (n, sheet) of each stratum's tube at nbeta = n, by quadrature or by tempered SMC.
+def phases(witness: Witness, loss: Loss, zero_set: ZeroSet, samples: Sequence[float]) -> xr.Dataset:
+    """Return the posterior's `share` (n, sheet) of each stratum's tube at nbeta = n, as the witness of the loss says.
 
     `share_error` (n) is the largest error of a share, `converged` (n) whether the witness vouches for it; `loss` is
     the population's or a potential. A sheet is a stratum, or what is in no tube.
     """
-    ask = _witness(loss, prior, zero_set, seed)
-    measures = [ask(float(n)) for n in samples]
+    measures = [witness.posterior(float(n), labels=zero_set.labels) for n in samples]
     size = len(zero_set.names)
     shares = np.array([m.mass(zero_set.labels(m.points), size) for m in measures])
     errors, vouched = np.array([m.share_error for m in measures]), np.array([m.converged for m in measures])
@@ -62,14 +66,6 @@ def phases(loss: Loss, prior: Prior, zero_set: ZeroSet, samples: Sequence[float]
         coords={"n": np.array(samples, dtype=np.float64), "sheet": np.array(zero_set.names, dtype=object)},
     )
     return data.assign_attrs(summary=_said(shares, samples, zero_set.names))
-
-
-def _witness(loss: Loss, prior: Prior, zero_set: ZeroSet, seed: int) -> Callable[[float], Measure]:
-    if len(prior.names) > BY_QUADRATURE:
-        sampler = Sampler(loss.excess, loss.gradient, prior, seed=seed)
-        return lambda n: sampler.posterior(n, labels=zero_set.labels)
-    cuts = zero_set.cuts()
-    return lambda n: posterior(loss.excess, prior, n, labels=zero_set.labels, cuts=cuts, share_tolerance=_TOLERANCE)
 
 
 def _said(shares: npt.NDArray[np.float64], samples: Sequence[float], names: Sequence[str]) -> str:

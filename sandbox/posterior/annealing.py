@@ -15,7 +15,7 @@ import numpy as np
 
 from sandbox.errors import InputError
 from sandbox.posterior.moves import Floats, Ints, Repertoire
-from sandbox.posterior.walk import Landscape, Target, Walk, root_of
+from sandbox.posterior.walk import Landscape, Target, Walk, new_repertoire
 
 SHARE = 0.5
 """Effective sample size after weighting, relative to the population: what sets the next temperature."""
@@ -146,7 +146,7 @@ class Run:
             log_evidence=float(np.log(kept / drawn)),
             evaluations=drawn,
             sweeps=0,
-            repertoire=Repertoire.fresh(),
+            repertoire=new_repertoire(),
         )
 
     def _moved(self, stage: Stage, target: Target, *purpose: int) -> Stage:
@@ -160,7 +160,6 @@ class Run:
             stage.points[chosen],
             stage.energies[chosen],
             stage.log_prior[chosen],
-            root_of(stage.points[chosen]),
             stage.repertoire,
             rng,
         )
@@ -216,9 +215,12 @@ def _towards(stage: Stage, target: Target) -> float:
 
 
 def _resampled(log_weights: Floats, rng: np.random.Generator) -> Ints:
-    """Return indices (N,), each as often as its weight says up to less than one, in random order."""
+    """Return indices (N,), each as often as its weight says up to less than one, in order.
+
+    So relatives stay in the same half, and do not tell one another where to go.
+    """
     weights = np.exp(log_weights - log_weights.max())
     places = (np.arange(len(weights)) + rng.random()) / len(weights)
     edges = np.cumsum(weights)
     chosen = np.searchsorted(edges, places * edges[-1])
-    return rng.permutation(np.minimum(chosen, len(weights) - 1))
+    return np.asarray(np.minimum(chosen, len(weights) - 1))

@@ -45,8 +45,9 @@ class Sampler:
 
     energy: points (N, D) -> K_n (N,), may be slightly negative, may be +inf. slope: points (N, D) -> gradient of K_n
     (N, D), almost everywhere; it guides proposals that are then accepted or rejected with the energy, so that what is
-    wrong with it costs time only. particles: of each of the independent `runs`. Answers are a pure function of the
-    seed and of the question, whatever was asked before; the ladder of temperatures is kept between questions.
+    wrong with it costs time only. particles: of each of the independent `runs`, made even: each half guides the other.
+    Answers are a pure function of the seed and of the question, whatever was asked before; the ladder of temperatures
+    is kept between questions.
 
     A measure comes back with `converged` false where its runs disagree (WIDEST_EVIDENCE, WIDEST_SHARE) or too few
     particles carry it (FEWEST_ANCESTORS, LEAST_SAMPLE). Raises InputError for fewer than two runs or 64 particles, and
@@ -67,7 +68,8 @@ class Sampler:
                 "at least 2 runs of 64 particles are needed, and a seed that is not negative"
             )
         landscape = Landscape(self.energy, self.slope, self.prior)
-        runs = tuple(Run(landscape, self.seed, run, self.particles) for run in range(self.runs))
+        particles = self.particles + self.particles % 2
+        runs = tuple(Run(landscape, self.seed, run, particles) for run in range(self.runs))
         object.__setattr__(self, "_runs", runs)
 
     @property

@@ -9,16 +9,20 @@ from typing import Protocol
 import numpy as np
 
 from sandbox.errors import InputError
-from sandbox.posterior.moves import BINS, KINDS, Crowd, Floats, Ints, Repertoire, drawn_sizes, empty_tally
+from sandbox.posterior.guided import KINDS, Guided
+from sandbox.posterior.moves import Floats, Ints, Repertoire, drawn_sizes
 
 DECORRELATED = 0.2
 """Correlation of energies and coordinates with those just after resampling at which moving ends."""
 
-SWEEPS = (3, 24)
-"""Least and most sweeps of moves at a stage."""
+LEAST, MOST = 3, 80
+"""Least sweeps of moves at a stage, and between looks at what is left to forget; sweeps, or else evaluations per
+particle, after which moving ends."""
+
+BINS = 16
+"""Of sizes: over ten decades."""
 
 _IMPOSSIBLE = -1e5  # log density of the prior below which a proposal is rejected unseen: it is out of all range
-_RIDGE = 1e-9  # keeps a correlation matrix regular
 _GRADIENT = 2.0  # cost of a gradient, in energies
 
 
@@ -67,9 +71,11 @@ class Landscape:
 def _checked(name: str, function: Callable[[Floats], Floats], points: Floats, infinite: float) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.asarray(function(points), dtype=np.float64)
-    wrong = np.isnan(values) | (values == infinite * np.inf)
-    if wrong.any():
-        raise InputError(f"the {name} is {values[wrong][0]} at {points[wrong][0].tolist()}; that is not allowed")
+    # One sum tells that all is well: it is finite unless a value is not.
+    if not np.isfinite(values.sum()):
+        wrong = np.isnan(values) | (values == infinite * np.inf)
+        if wrong.any():
+            raise InputError(f"the {name} is {values[wrong][0]} at {points[wrong][0].tolist()}; that is not allowed")
     return values
 
 
@@ -81,80 +87,80 @@ class Target:
     level: float = np.inf
 
 
+def new_repertoire() -> Repertoire:
+    """Return what a first walk chooses its moves by."""
+    return Repertoire.fresh(len(KINDS), BINS)
+
+
 @dataclass
 class Walk:
-    """Particles that move under one target: points (N, D), energies and log densities of the prior (N,)."""
+    """Particles that move under one target: points (N, D), energies and log densities of the prior (N,).
+
+    The places where each half starts give the other half directions: a proposal that knew where its own particle
+    comes from would not be invariant.
+    """
 
     landscape: Landscape
     target: Target
     points: Floats
     energies: Floats
     log_prior: Floats
-    root: Floats
     repertoire: Repertoire
     rng: np.random.Generator
     evaluations: int = 0
 
     def __post_init__(self) -> None:
-        self.tally = empty_tally()
-        self.scale = np.sqrt((self.root**2).sum(axis=1))
+        self.tally = Repertoire.tally(len(KINDS), BINS)
+        scale, others = self.points.std(axis=0), np.roll(self.points, len(self.points) // 2, axis=0)
+        self._crowd = Guided(self.points, others, scale, self.landscape.prior.bounds, 2, force=self._force)
+        self._unit = np.where(scale > 0, scale, 1.0)
         self._kinds, self._sizes = self.repertoire.kinds(), self.repertoire.sizes()
 
     def until_decorrelated(self) -> int:
         """Move all particles until they have forgotten where they were; return the number of sweeps."""
-        points, energies = self.points.copy(), self.energies.copy()
-        half = len(points) // 2
-        least, most = SWEEPS
-        for sweep in range(1, most + 1):
-            self._half(slice(0, half), slice(half, None))
-            self._half(slice(half, None), slice(0, half))
-            memory = max(_correlation(energies[:, None], self.energies[:, None]), _correlation(points, self.points))
-            if sweep >= least and memory < DECORRELATED:
-                break
+        points, energies, sweep, memory = self.points.copy(), self.energies.copy(), 0, 1.0
+        most = MOST * len(self.points)
+        # Proposals out of all range are evaluated nowhere, so that evaluations alone would bound nothing.
+        while sweep < LEAST or (memory > DECORRELATED and sweep < MOST and self.evaluations < most):
+            self._sweep()
+            sweep += 1
+            if sweep % LEAST == 0:
+                memory = max(_correlation(energies[:, None], self.energies[:, None]), _correlation(points, self.points))
         return sweep
 
-    def _half(self, moving: slice, others: slice) -> None:
-        """Let one half try one move, the other half giving directions."""
-        start = self.points[moving].copy()
-        crowd = Crowd(start, self.points[others], self.root, self.scale, self.landscape.prior.bounds, self._force)
+    def _sweep(self) -> None:
+        """Let every particle try one move of a kind."""
         kind = int(self.rng.choice(len(KINDS), p=self._kinds))
-        size, bins = drawn_sizes(self._sizes[kind], len(start), self.rng)
+        size, bins = drawn_sizes(self._sizes[kind], len(self.points), self.rng)
         before = self.evaluations
         with np.errstate(over="ignore", invalid="ignore"):
-            points, log_ratio = KINDS[kind](crowd, size, self.rng)
-        taken = self._accepted(points, log_ratio, moving)
-        jumps = np.minimum(((points[taken] - start[taken]) / self.scale) ** 2, 1.0).mean(axis=1)
-        self.tally.tried[kind] += np.bincount(bins, minlength=BINS)
-        self.tally.taken[kind] += np.bincount(bins[taken], minlength=BINS)
-        self.tally.gain[kind] += np.bincount(bins[taken], jumps, minlength=BINS)
-        self.tally.cost[kind] += self.evaluations - before
+            points, log_ratio = KINDS[kind](self._crowd, size, self.rng)
+        taken, jumps = self._accepted(points, log_ratio)
+        gain = np.minimum((jumps / self._unit) ** 2, 1.0).mean(axis=1)
+        self.tally.count(kind, bins, taken, gain, self.evaluations - before)
 
     def _force(self, points: Floats) -> Floats:
         self.evaluations += int(_GRADIENT * len(points))
         return self.landscape.force(points, self.target.nbeta)
 
-    def _accepted(self, points: Floats, log_ratio: Floats, moving: slice) -> Ints:
-        """Take the proposals that Metropolis and Hastings accept; return their places within the half."""
-        low, high = self.landscape.prior.bounds.T
-        inside = np.flatnonzero(
-            ((points >= low) & (points <= high) & np.isfinite(points)).all(axis=1) & np.isfinite(log_ratio)
-        )
-        log_prior = self.landscape.log_prior(points[inside])
+    def _accepted(self, points: Floats, log_ratio: Floats) -> tuple[Ints, Floats]:
+        """Take the proposals that Metropolis and Hastings accept; return their places, and their jumps."""
+        near = np.flatnonzero(np.isfinite(points).all(axis=1) & np.isfinite(log_ratio))
+        log_prior = self.landscape.log_prior(points[near])
         possible = log_prior > _IMPOSSIBLE
-        inside, log_prior = inside[possible], log_prior[possible]
-        energies = self.landscape.energies(points[inside])
-        self.evaluations += len(inside)
-        here = moving.start + inside
+        near, log_prior = near[possible], log_prior[possible]
+        energies = self.landscape.energies(points[near])
+        self.evaluations += len(near)
         allowed = (energies <= self.target.level) & np.isfinite(energies)
         energies = np.where(allowed, energies, 0.0)
-        gain = log_prior - self.log_prior[here] + log_ratio[inside]
-        gain -= self.target.nbeta * (energies - self.energies[here])
-        accepted = allowed & (np.log(1.0 - self.rng.random(len(inside))) < gain)
-        here = here[accepted]
-        self.points[here] = points[inside[accepted]]
-        self.energies[here], self.log_prior[here] = energies[accepted], log_prior[accepted]
-        taken: Ints = inside[accepted]
-        return taken
+        gain = log_prior - self.log_prior[near] + log_ratio[near]
+        gain -= self.target.nbeta * (energies - self.energies[near])
+        accepted = allowed & (np.log(1.0 - self.rng.random(len(near))) < gain)
+        taken = near[accepted]
+        jumps = points[taken] - self.points[taken]
+        self.points[taken] = points[taken]
+        self.energies[taken], self.log_prior[taken] = energies[accepted], log_prior[accepted]
+        return taken, jumps
 
 
 def _correlation(before: Floats, after: Floats) -> float:
@@ -162,13 +168,3 @@ def _correlation(before: Floats, after: Floats) -> float:
     one, two = before - before.mean(axis=0), after - after.mean(axis=0)
     size = np.sqrt((one**2).sum(axis=0) * (two**2).sum(axis=0))
     return float(np.mean((one * two).sum(axis=0) / np.where(size > 0, size, 1.0)))
-
-
-def root_of(points: Floats) -> Floats:
-    """Return a lower triangular root (D, D) of the covariance matrix of points (N, D), made regular."""
-    scale = points.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    centred = (points - points.mean(axis=0)) / scale
-    correlation = centred.T @ centred / len(points)
-    root: Floats = scale[:, None] * np.linalg.cholesky(correlation + _RIDGE * np.eye(len(scale)))
-    return root
