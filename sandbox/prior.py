@@ -226,11 +226,23 @@ class Prior:
 
     def log_density(self, points: Array) -> Array:
         """Return log φ at points of shape (N, D); -inf outside the support."""
-        return sum((d.log_density(points[:, k]) for k, d in enumerate(self.distributions)), np.zeros(len(points)))
+        parts = (d.log_density(points[:, at]).sum(axis=1) for d, at in self._alike)
+        return sum(parts, np.zeros(len(points)))
 
     def log_density_gradient(self, points: Array) -> Array:
         """Return the gradient of log φ inside the support at points (N, D), shape (N, D)."""
-        return np.stack([d.log_density_slope(points[:, k]) for k, d in enumerate(self.distributions)], axis=1)
+        gradient = np.empty(np.shape(points))
+        for d, at in self._alike:
+            gradient[:, at] = d.log_density_slope(points[:, at])
+        return gradient
+
+    @functools.cached_property
+    def _alike(self) -> list[tuple[Distribution, list[int]]]:
+        """Each distribution with its coordinates: one call serves all that are alike."""
+        return [
+            (one, [k for k, d in enumerate(self.distributions) if d == one])
+            for one in dict.fromkeys(self.distributions)
+        ]
 
     def quantile(self, uniforms: Array) -> Array:
         """Map uniforms of shape (N, D) in (0, 1) to draws from the prior."""

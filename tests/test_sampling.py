@@ -263,6 +263,38 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert (held.cdf((np.array(misses) < 0.25).sum(axis=0)) < 1e-3).all()
 
 
+def test_intervals_hold_where_modes_weigh_differently() -> None:
+    """exp(-K) is four fifths of a wide normal and one of a narrow one, 12 of its widths away; as above."""
+    shares, centres, widths = np.array([0.8, 0.2]), np.array([-0.4, 0.4]), np.array([0.15, 0.07])
+
+    def logs(points: Floats) -> Floats:
+        squares = ((points[:, None] - centres[:, None]) ** 2).sum(axis=2) / widths**2
+        return np.asarray(np.log(shares) - squares / 2 - 3 * np.log(widths * np.sqrt(2 * np.pi)))
+
+    def energy(points: Floats) -> Floats:
+        return -special.logsumexp(logs(points), axis=1)
+
+    def slope(points: Floats) -> Floats:
+        parts = special.softmax(logs(points), axis=1) / widths**2
+        return np.asarray(parts.sum(axis=1)[:, None] * points - (parts @ centres)[:, None])
+
+    def narrow(points: Floats) -> NDArray[np.bool_]:
+        return logs(points).argmax(axis=1) == 1
+
+    normals_in_cube = float(np.sum(shares * (stats.norm.cdf(0.6 / widths) - stats.norm.cdf(-1.4 / widths)) ** 3))
+    inside, lost = [], []
+    for seed in range(30):
+        measure = Sampler(energy, slope, cube(3), seed=seed, particles=64).posterior(1.0, labels=narrow)
+        assert measure.share_errors is not None
+        evidence_miss = abs(np.expm1(measure.log_evidence - np.log(normals_in_cube / 8))) / measure.error
+        share_miss = abs(measure.mass(narrow(measure.points).astype(int), 2)[1] - 0.2) / measure.share_errors[1]
+        inside.append((evidence_miss < 1.0, share_miss < 1.0))
+        lost.append((evidence_miss < 0.25, share_miss < 0.25))
+    held = stats.binom(30, 0.95)
+    assert (held.cdf(np.sum(inside, axis=0)) > 1e-3).all()
+    assert (held.cdf(np.sum(lost, axis=0)) < 1e-3).all()
+
+
 def test_a_mode_that_only_some_runs_find_shows() -> None:
     """A deep well in a wide bowl is met by about one run in two; whenever runs differ in that, they must disagree."""
     centre, differed = np.full(4, 0.6), 0
