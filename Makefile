@@ -22,7 +22,8 @@ bench: .venv/installed
 MOVING = crossing uneven_crossing line sharp_and_flat parabola relu_two_neurons_one
 LIBRARY = normal_crossing normal_crossing_three cusp tacnode d4 e6 tanh_node tanh_node_true relu_rescaling \
   relu_two_neurons_zero relu_two_neurons_two permutation normalisation deep_linear_two deep_linear_three deep_linear_four reduced_rank depth_symmetry \
-  depth_symmetry_shallow pendulum pendulum_reduced weight_decay circulation phases_quartic phases_relu
+  depth_symmetry_shallow pendulum pendulum_reduced weight_decay circulation phases_quartic phases_relu \
+  lewkowycz_2020_catapult corlouer_mace_2024_escape
 MEASURED = free_energy laplace flatness llc waic
 
 gallery: .venv/installed
