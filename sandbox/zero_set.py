@@ -146,18 +146,26 @@ class ZeroSet:
     def sample(self, prior: Prior, k: int, count: int) -> Array:
         """Return up to `count` points of stratum k inside the prior's window: prior quantiles sent onto it, (M, D)."""
         # A fixed lattice, so that the same scenario always shows the same points.
-        points = prior.quantile(lattice(count, len(self.parameters)))
+        points = self.landed(prior.quantile(lattice(count, len(self.parameters))), k, prior)
+        return self.over_images(points[np.isfinite(points).all(axis=1)])
+
+    def landed(self, points: Array, k: int, prior: Prior) -> Array:
+        """Return where steps from `points` (N, D) reach stratum k inside the prior's window; inf where they do not."""
         with np.errstate(all="ignore"):
-            points = self._equations[k](points)
+            reached = self._equations[k](points)
             window = prior.window()
             # Points beyond an edge would all be sent to the edge itself, and not stand for the stratum.
-            inside = np.isfinite(points).all(axis=1) & self._holds(points, k)
-            inside &= ((points >= window[:, 0]) & (points <= window[:, 1])).all(axis=1)
-        points = points[inside]
-        images = np.arange(len(points)) % (1 + len(self.symmetries))
+            inside = np.isfinite(reached).all(axis=1) & self._holds(reached, k)
+            inside &= ((reached >= window[:, 0]) & (reached <= window[:, 1])).all(axis=1)
+        reached[~inside] = np.inf
+        return reached
+
+    def over_images(self, points: Array) -> Array:
+        """Return points (N, D) of a stratum, dealt out in turn over its images under the symmetries."""
+        dealt, images = points.copy(), np.arange(len(points)) % (1 + len(self.symmetries))
         for j, symmetry in enumerate(self.symmetries, 1):
-            points[images == j] = symmetry.inverse(points[images == j])
-        return points
+            dealt[images == j] = symmetry.inverse(points[images == j])
+        return dealt
 
     def cuts(self, tube: float | None = None) -> tuple[tuple[float, ...], ...]:
         """Return per parameter the edges of the tubes around strata `w = constant`: where labels jump."""
