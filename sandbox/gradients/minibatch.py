@@ -81,7 +81,7 @@ class Minibatch(Estimator):
             f"        add_1({call})",
         )
         return Stage(
-            imports=("sandbox.block.clear", "sandbox.block.scale", *source.imports),
+            imports=("sandbox.block.fill", "sandbox.block.scale", *source.imports),
             functions=tuple(functions),
             allocate=(
                 f"batch = int({constant(self.minibatch)})",
@@ -89,7 +89,7 @@ class Minibatch(Estimator):
                 *source.allocate,
             ),
             estimate=(
-                "clear(s)",
+                "fill(s, 0)",
                 *source.prepare,
                 f"for sample in range(0, batch, {GROUP}):",
                 *(f"    {line}" for line in loop),
@@ -222,9 +222,9 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
                 f"per_word = int({constant(indices_per_word(len(loss.table)))})",
             ),
             draw=(
-                "call, turn = divmod(sample // 4, per_word)",
-                "if turn == 0:",
-                f"    draw_indices(products, call, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                "group = sample // 4",
+                "if group % per_word == 0:",
+                f"    draw_indices(products, group // per_word, particle, step, {STREAM_BATCH}, key, table.shape[0])",
                 "else:",
                 "    next_indices(products, table.shape[0])",
                 "for k in range(count):",
