@@ -34,6 +34,8 @@ _TOGETHER = 1 << 16
 """Most images of points looked at together: bounds the memory."""
 _STATED = 0.01
 """How far K may be, relatively, from an excess that is stated."""
+_TRIES = 16384
+"""Points sent onto a small stratum until some land on it."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
 
@@ -144,10 +146,17 @@ class ZeroSet:
         return position
 
     def sample(self, prior: Prior, k: int, count: int) -> Array:
-        """Return up to `count` points of stratum k inside the prior's window: prior quantiles sent onto it, (M, D)."""
+        """Return up to `count` points of stratum k inside the prior's window: prior quantiles sent onto it, (M, D).
+
+        Of a small stratum there may be fewer, and none only where none of `_TRIES` lands on it.
+        """
         # A fixed lattice, so that the same scenario always shows the same points.
-        points = self.landed(prior.quantile(lattice(count, len(self.parameters))), k, prior)
-        return self.over_images(points[np.isfinite(points).all(axis=1)])
+        for tries in (count, _TRIES):
+            points = self.landed(prior.quantile(lattice(tries, len(self.parameters))), k, prior)
+            points = points[np.isfinite(points).all(axis=1)][:count]
+            if len(points):
+                break
+        return self.over_images(points)
 
     def landed(self, points: Array, k: int, prior: Prior) -> Array:
         """Return where steps from `points` (N, D) reach stratum k inside the prior's window; inf where they do not."""
@@ -196,8 +205,6 @@ class ZeroSet:
         typical = float(np.median(scale)) if scale.size else 0.0
         for k, stratum in enumerate(self.strata):
             points = self.sample(prior, k, 256)
-            if not len(points):
-                points = self.sample(prior, k, 16384)
             if not len(points):
                 problems.append(InputError("no point of this stratum was found inside the prior's box"))
             else:

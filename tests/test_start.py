@@ -13,6 +13,7 @@ from laws import check_law
 from scipy import stats
 from small_runs import ARMS, assert_same, small
 
+from sandbox import stability
 from sandbox.errors import InputError
 from sandbox.scenario import AtEndOf, Scenario
 from sandbox.simulate import simulate
@@ -159,3 +160,16 @@ def test_a_parameter_may_have_the_name_of_a_place() -> None:
     text = text.replace("start: {stratum: circle, spread: 0.1}", "start: {population: first}")
     points = starts(small(text, ("start: {stratum: circle}", "start: {stratum: 0.5, w2: 1}")))[0]
     assert (points == [0.5, 1]).all()
+
+
+def test_a_stratum_of_little_prior_mass_has_points_and_its_stability_is_told() -> None:
+    """An arc of 1 in 31 of the circle is no empty stratum, though of 16 draws none may be sent there."""
+    text = CIRCLE.replace("where: w2 > 0", "where: w2 > 0.995")
+    scenario = small(text, ("particles: 20000", "particles: 50"))
+    for count in (1, 4, 16, 64):
+        points = scenario.zero_set.sample(scenario.prior, 0, count)
+        assert 0 < len(points) <= count
+        assert (points[:, 1] > 0.9949).all()
+    assert np.isfinite(stability.products(scenario, scenario.populations[1])).all()
+    arc = starts(scenario)[1]
+    assert (np.abs(arc[:, 0]) < 0.1001).all()
