@@ -25,7 +25,7 @@ LIBRARY = normal_crossing normal_crossing_three cusp tacnode d4 e6 tanh_node tan
   depth_symmetry_shallow pendulum pendulum_reduced weight_decay circulation phases_quartic phases_relu \
   lewkowycz_2020_catapult corlouer_mace_2024_escape corlouer_mace_2024_stuck corlouer_mace_2024_line \
   damian_2021_label_noise ziyin_2023_balance
-MEASURED = free_energy laplace flatness llc waic
+MEASURED = free_energy laplace flatness llc waic lau_2023
 
 gallery: .venv/installed
 	for s in $(MOVING) $(LIBRARY) $(MEASURED); do $(BIN)/sandbox run $$s --force > /dev/null || exit 1; done
