@@ -23,8 +23,9 @@ MOVING = crossing uneven_crossing line sharp_and_flat parabola relu_two_neurons_
 LIBRARY = normal_crossing normal_crossing_three cusp tacnode d4 e6 tanh_node tanh_node_true relu_rescaling \
   relu_two_neurons_zero relu_two_neurons_two permutation normalisation deep_linear_two deep_linear_three deep_linear_four reduced_rank depth_symmetry \
   depth_symmetry_shallow pendulum pendulum_reduced weight_decay circulation phases_quartic phases_relu \
-  lewkowycz_2020_catapult corlouer_mace_2024_escape
-MEASURED = free_energy laplace flatness llc waic
+  lewkowycz_2020_catapult corlouer_mace_2024_escape corlouer_mace_2024_stuck corlouer_mace_2024_line \
+  damian_2021_label_noise ziyin_2023_balance
+MEASURED = free_energy laplace flatness llc waic lau_2023
 
 gallery: .venv/installed
 	for s in $(MOVING) $(LIBRARY) $(MEASURED); do $(BIN)/sandbox run $$s --force > /dev/null || exit 1; done

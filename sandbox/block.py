@@ -26,10 +26,10 @@ def copy(target: Any, block: Any) -> None:
 
 
 @lane_function
-def clear(block: Any) -> None:
-    """Set a block to zero."""
+def fill(block: Any, value: Any) -> None:
+    """Set all of a block to a number."""
     for i in range(block.size):
-        block[i] = 0
+        block[i] = value
 
 
 @lane_function

@@ -76,8 +76,8 @@ def draw_indices(indices: Any, k: int, particle: int, step: int, stream: int, ke
     """Fill four planes of uint64 whose upper halves are independent indices 0 ... count - 1 (count < 2^32).
 
     They are the words of the k-th call times `count`. The lower halves are what an index cuts off: to leave them there
-    takes less time than to pack the upper ones. An index has probability 1/count to within 2^-32, a relative error of
-    at most count / 2^32.
+    takes less time than to pack the upper ones, and `next_indices` draws from them. An index has probability 1/count
+    to within 2^-32, a relative error of at most count / 2^32.
     """
     k0, k1, c1, c3 = np.uint64(key[0]), np.uint64(key[1]), np.uint64(step), np.uint64(stream)
     c2, size = np.uint64(k), np.uint64(count) & _LOW
@@ -87,6 +87,30 @@ def draw_indices(indices: Any, k: int, particle: int, step: int, stream: int, ke
         indices[LANES + i] = (words[1] & _LOW) * size
         indices[2 * LANES + i] = (words[2] & _LOW) * size
         indices[3 * LANES + i] = (words[3] & _LOW) * size
+
+
+@lane_function
+def next_indices(indices: Any, count: int) -> None:
+    """Replace the indices that `draw_indices` left by four more planes, from what they cut off of their words.
+
+    After u - 1 such calls, the u indices of a word W are the digits of floor(W count^u / 2^32) in base count: each
+    sequence of u indices has probability count^-u, to within a relative error of count^u / 2^32 (`indices_per_word`).
+    """
+    size = np.uint64(count) & _LOW
+    for i in range(4 * LANES):
+        indices[i] = (indices[i] & _LOW) * size
+
+
+MAX_INDEXED = 1 << 24
+"""Most sequences of indices that a word tells apart: beyond, some would be likelier than others by more than 0.4%."""
+
+
+def indices_per_word(count: int) -> int:
+    """Return the largest u with count^u <= `MAX_INDEXED`: how many indices 0 ... count - 1 one word may give."""
+    u = 1
+    while max(count, 2) ** (u + 1) <= MAX_INDEXED:
+        u += 1
+    return u
 
 
 # Polynomials for Box-Muller, by Chebyshev interpolation in 50 digits, with errors of 1e-9, 1e-8 and 5e-8: below the

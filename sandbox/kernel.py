@@ -53,11 +53,11 @@ def advance(positions, first_block, last_block, first_step, last_step, key, rate
     {allocate}
     for block in range(first_block, last_block):
         particle = block * LANES
-        x[:] = positions[block]
+        copy(x, positions[block])
         for step in range(first_step, last_step):
             rate = rates[step - first_step]
             {each_step}
-        positions[block] = x
+        copy(positions[block], x)
 '''
 
 
@@ -175,7 +175,7 @@ def build(
         outputs = {f"g[{j} * LANES + i]": e for j, e in enumerate(formula.expressions)}
         functions.append(lane_code("gradient", ("w", "s", "g"), outputs, names))
     functions += [text for part in parts for text in part.functions]
-    imports = [*estimator.imports, *(name for part in parts for name in part.imports)]
+    imports = ["sandbox.block.copy", *estimator.imports, *(name for part in parts for name in part.imports)]
     imports += [f"sandbox.elementary.{name}" for name in functions_used("\n".join(functions).split("\n"))]
     each_step = [*(line for part in parts for line in part.before), *estimate]
     each_step += [line for part in parts for line in part.lines]

@@ -111,10 +111,16 @@ class Observer:
                 "settings": json.dumps(population.rule.model_dump()),
                 "gradient": json.dumps(gradient),
                 "particles": self.scenario.particles,
-                "start": "prior" if population.start is None else ", ".join(map(str, population.start)),
+                "start": _start(population),
             },
         )
         return _described(data.merge(spread(self.scenario.derived, ("time",), self.quantile)))
+
+
+def _start(population: Population) -> str:
+    if population.start is None:
+        return "prior"
+    return ", ".join(map(str, population.start)) if isinstance(population.start, tuple) else str(population.start)
 
 
 def tube_radii(zero_set: ZeroSet) -> list[float]:

@@ -12,8 +12,9 @@ from sandbox import draws, exact, jit, measured, stability
 from sandbox.coverage import POINTS, coverage
 from sandbox.reference import coefficients
 from sandbox.scenario import Population, Scenario, frame_steps
-from sandbox.simulate import population_kernel, processors, start
+from sandbox.simulate import population_kernel, processors
 from sandbox.singularity import Powers
+from sandbox.start import origin, start
 from sandbox.zero_set import DIVERGED
 
 _PROBE_PARTICLES = 4096
@@ -111,7 +112,7 @@ def _cost(scenario: Scenario) -> list[str]:
 def _seconds(scenario: Scenario, population: Population) -> float:
     """Return the estimated seconds of one thread for a population, from a short probe."""
     kernel = population_kernel(scenario, population)
-    positions = kernel.pack(start(scenario, population)[:_PROBE_PARTICLES])
+    positions = kernel.pack(start(scenario, origin(scenario, population))[:_PROBE_PARTICLES])
     count, took = 1, 0.0
     while took < _PROBE_SECONDS and count < scenario.steps:
         count = min(4 * count, scenario.steps)

@@ -23,6 +23,7 @@ from sandbox import draws, kernel
 from sandbox.observer import Observer
 from sandbox.progress import Progress, Silent
 from sandbox.scenario import Population, Scenario, frame_steps
+from sandbox.start import start
 
 Array = npt.NDArray[np.float64]
 
@@ -42,7 +43,8 @@ def simulate(
     """
     threads = threads or processors()
     with ThreadPoolExecutor(threads) as pool:
-        runs = [_Run(scenario, population, pool, threads) for population in scenario.populations]
+        ends: dict[str, Array] = {}
+        runs = [_Run(scenario, population, pool, threads, ends) for population in scenario.populations]
         return {run.population.name: run.record(progress or Silent()) for run in runs}
 
 
@@ -70,19 +72,6 @@ def population_kernel(scenario: Scenario, population: Population) -> kernel.Kern
     )
 
 
-def start(scenario: Scenario, population: Population) -> Array:
-    """Return where a population's particles start, shape (N, D).
-
-    The same uniforms serve every population: those that start from the prior start from the same points.
-    """
-    prior = scenario.prior
-    uniforms = draws.uniforms(
-        draws.key(scenario.seed, "start"), draws.STREAM_START, np.arange(scenario.particles), 0, len(prior.names)
-    )
-    distributions = population.start or prior.distributions
-    return np.stack([d.quantile(uniforms[:, k]) for k, d in enumerate(distributions)], axis=1)
-
-
 @dataclass
 class _Run:
     """One population on its way."""
@@ -91,6 +80,8 @@ class _Run:
     population: Population
     pool: ThreadPoolExecutor
     threads: int
+    ends: dict[str, Array]
+    """Where the populations that have run ended, points (N, D)."""
 
     def record(self, progress: Progress) -> xr.Dataset:
         scenario = self.scenario
@@ -99,13 +90,14 @@ class _Run:
         self.kernel = population_kernel(scenario, self.population)
         progress.start(f"{self.population.name}: {scenario.particles:,} particles", float(scenario.steps))
         self.key = draws.key(scenario.seed, f"population {self.population.name}")
-        positions = self.kernel.pack(start(scenario, self.population), self.key)
+        positions = self.kernel.pack(start(scenario, self.population, self.ends), self.key)
         observer = Observer(scenario, times)
         observer.look(0, self.kernel.unpack(positions, scenario.particles))
         for frame in range(1, len(times)):
             for done in self._advance(positions, int(times[frame - 1]), int(times[frame])):
                 progress.advance(done)
             observer.look(frame, self.kernel.unpack(positions, scenario.particles))
+        self.ends[self.population.name] = self.kernel.unpack(positions, scenario.particles)
         return observer.dataset(self.population).assign_attrs(self._judged(positions))
 
     def _judged(self, positions: npt.NDArray[Any]) -> dict[str, float]:

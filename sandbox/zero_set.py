@@ -34,6 +34,8 @@ _TOGETHER = 1 << 16
 """Most images of points looked at together: bounds the memory."""
 _STATED = 0.01
 """How far K may be, relatively, from an excess that is stated."""
+_TRIES = 16384
+"""Points sent onto a small stratum until some land on it."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
 
@@ -144,20 +146,35 @@ class ZeroSet:
         return position
 
     def sample(self, prior: Prior, k: int, count: int) -> Array:
-        """Return up to `count` points of stratum k inside the prior's window: prior quantiles sent onto it, (M, D)."""
+        """Return up to `count` points of stratum k inside the prior's window: prior quantiles sent onto it, (M, D).
+
+        Of a small stratum there may be fewer, and none only where none of `_TRIES` lands on it.
+        """
         # A fixed lattice, so that the same scenario always shows the same points.
-        points = prior.quantile(lattice(count, len(self.parameters)))
+        for tries in (count, _TRIES):
+            points = self.landed(prior.quantile(lattice(tries, len(self.parameters))), k, prior)
+            points = points[np.isfinite(points).all(axis=1)][:count]
+            if len(points):
+                break
+        return self.over_images(points)
+
+    def landed(self, points: Array, k: int, prior: Prior) -> Array:
+        """Return where steps from `points` (N, D) reach stratum k inside the prior's window; inf where they do not."""
         with np.errstate(all="ignore"):
-            points = self._equations[k](points)
+            reached = self._equations[k](points)
             window = prior.window()
             # Points beyond an edge would all be sent to the edge itself, and not stand for the stratum.
-            inside = np.isfinite(points).all(axis=1) & self._holds(points, k)
-            inside &= ((points >= window[:, 0]) & (points <= window[:, 1])).all(axis=1)
-        points = points[inside]
-        images = np.arange(len(points)) % (1 + len(self.symmetries))
+            inside = np.isfinite(reached).all(axis=1) & self._holds(reached, k)
+            inside &= ((reached >= window[:, 0]) & (reached <= window[:, 1])).all(axis=1)
+        reached[~inside] = np.inf
+        return reached
+
+    def over_images(self, points: Array) -> Array:
+        """Return points (N, D) of a stratum, dealt out in turn over its images under the symmetries."""
+        dealt, images = points.copy(), np.arange(len(points)) % (1 + len(self.symmetries))
         for j, symmetry in enumerate(self.symmetries, 1):
-            points[images == j] = symmetry.inverse(points[images == j])
-        return points
+            dealt[images == j] = symmetry.inverse(points[images == j])
+        return dealt
 
     def cuts(self, tube: float | None = None) -> tuple[tuple[float, ...], ...]:
         """Return per parameter the edges of the tubes around strata `w = constant`: where labels jump."""
@@ -188,8 +205,6 @@ class ZeroSet:
         typical = float(np.median(scale)) if scale.size else 0.0
         for k, stratum in enumerate(self.strata):
             points = self.sample(prior, k, 256)
-            if not len(points):
-                points = self.sample(prior, k, 16384)
             if not len(points):
                 problems.append(InputError("no point of this stratum was found inside the prior's box"))
             else:

@@ -6,13 +6,11 @@ runs. Every law is shown to fail a broken specimen.
 """
 
 import math
-from collections import Counter
-from itertools import pairwise, permutations
-from types import FunctionType
 
 import numpy as np
 import pytest
 import twins
+from chance import assert_even
 from scipy import stats
 
 from sandbox import draws
@@ -228,11 +226,6 @@ def test_steps_of_one_particle_are_unrelated():
         assert_unrelated(path[lag:, 1], path[:-lag, 0])
 
 
-def assert_even(counts, expected=None):
-    """Counts are those of equal chances (chi square)."""
-    assert stats.chisquare(counts, expected).pvalue > 1e-6
-
-
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_uniforms_are_the_middles_of_their_cells(dtype):
     u = converted(draws.fill_uniforms, EDGES, dtype)
@@ -245,97 +238,6 @@ def test_uniforms_are_the_middles_of_their_cells(dtype):
     assert_even(np.histogram(many, 1024, (0, 1))[0])
     with pytest.raises(AssertionError):
         assert_even(np.histogram(many**1.03, 1024, (0, 1))[0])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 37, 100, 1000, 2**24, 2**32 - 1])
-def test_indices_are_even_and_inside(count):
-    """2^20 of them, the words of call 7 among `count`: in each lane its twin's."""
-    products = np.empty((2**11, 4 * LANES), np.uint64)
-    for b, block in enumerate(products):
-        draws.draw_indices(block, 7, b * LANES, 5, 2, KEY, count)
-    indices = (products >> np.uint64(32)).astype(np.int64)
-    for b, lane in ((0, 0), (0, 1), (1, 0), (2**11 - 1, LANES - 1)):
-        words = twins.words(PLAIN_KEY, b * LANES + lane, 5, 2, 28, 4)
-        assert indices[b, lane::LANES].tolist() == [twins.index(word, count) for word in words]
-    assert indices.max() < count
-    if 1 < count <= 1000:
-        assert_even(np.bincount(indices.ravel(), minlength=count))
-        indices[::50] = 0
-        with pytest.raises(AssertionError):
-            assert_even(np.bincount(indices.ravel(), minlength=count))
-
-
-def permuted(count, particles, epoch=0, fill=draws.fill_permuted):
-    """Permutations of 0 ... count - 1, one for each particle, shape (particles, count)."""
-    keys, rows = np.empty(4 * LANES, np.uint32), np.empty(3 * LANES, np.uint32)
-    result = np.empty((particles // LANES, LANES, count), np.int64)
-    for b in range(len(result)):
-        draws.fill_bits(keys, 0, 1, b * LANES, epoch, 2, KEY)
-        for position in range(count):
-            fill(rows, position, count, keys)
-            result[b, :, position] = rows[:LANES]
-    return result.reshape(-1, count)
-
-
-@pytest.mark.parametrize("count", [*range(1, 71), 97, 127, 128, 251, 997, 4099])
-def test_permutations_are_bijections_and_equal_their_twin(count):
-    images = permuted(count, LANES)
-    assert np.array_equal(np.sort(images, axis=1), np.tile(np.arange(count), (LANES, 1)))
-    for particle, position in ((0, 0), (1, count - 1), (LANES - 1, count // 2)):
-        keys = twins.words(PLAIN_KEY, particle, 0, 2, 0, 4)
-        assert images[particle, position] == twins.permuted(position, count, keys)
-
-
-def test_large_permutations_equal_their_twin_and_never_collide():
-    count, positions = 1 << 24, [0, 1, 2**23, 2**24 - 1]
-    keys, rows = np.empty(4 * LANES, np.uint32), np.empty(3 * LANES, np.uint32)
-    draws.fill_bits(keys, 0, 1, 0, 0, 2, KEY)
-    images = []
-    for position in positions:
-        draws.fill_permuted(rows, position, count, keys)
-        images.append(rows[:LANES].copy())
-        assert rows[7] == twins.permuted(position, count, [int(k) for k in keys[7::LANES]])
-    assert all((np.unique(column) == np.sort(column)).all() for column in np.array(images).T)
-
-
-def assert_all_permutations_are_even(images):
-    count = images.shape[1]
-    seen = Counter(map(tuple, images.tolist()))
-    assert_even([seen[order] for order in permutations(range(count))])
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_all_permutations_of_few_elements_are_equally_likely(count):
-    assert_all_permutations_are_even(permuted(count, 2**17))
-
-
-def test_twelve_rounds_do_not_shuffle_five_elements_evenly():
-    python = draws.fill_permuted.py_func
-    weak = lane_function(FunctionType(python.__code__, {**python.__globals__, "PERMUTATION_ROUNDS": 6}))
-    with pytest.raises(AssertionError):
-        assert_all_permutations_are_even(permuted(5, 2**17, fill=weak))
-
-
-def assert_pairs_are_even(images):
-    """Every element is equally likely in every place, and every two elements in any two neighbouring places."""
-    count = images.shape[1]
-    for place in range(count):
-        assert_even(np.bincount(images[:, place], minlength=count))
-    for first, second in pairwise((0, 1, count // 2, count - 1)):
-        pairs = np.bincount(images[:, first] * count + images[:, second], minlength=count**2).reshape(count, count)
-        assert not pairs.diagonal().any()
-        assert_even(pairs[~np.eye(count, dtype=bool)])
-
-
-@pytest.mark.parametrize("count", [10, 37, 100])
-def test_pairs_of_places_hold_all_pairs_of_elements_evenly(count):
-    images = permuted(count, 2**17)
-    assert_pairs_are_even(images)
-    # Consecutive epochs of one particle: the first element says nothing about the next epoch's first.
-    again = permuted(count, 2**17, epoch=1)
-    assert_even(np.bincount(images[:, 0] * count + again[:, 0], minlength=count**2))
-    with pytest.raises(AssertionError):
-        assert_pairs_are_even((images[:, :1] + np.arange(count)) % count)
 
 
 def test_keys_of_neighbouring_seeds_and_names_are_unrelated():

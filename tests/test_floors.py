@@ -22,7 +22,7 @@ FLOORS = (
     {"kernel", "posterior"},
     {"measured"},
     {"scenario", "singularity"},
-    {"observer"},
+    {"observer", "start"},
     {"simulate"},
     {"stability", "reference"},
     {"compare"},

@@ -80,9 +80,10 @@ def broken_twins(case):
 
 @pytest.mark.parametrize("name", [LINE, "langevin without_replacement, laplace prior"])
 def test_broken_twins_are_told_apart(name):
+    corners = 0.99 * np.sign(starts(300, 2))
     for broken in broken_twins(CASES[name]):
         with pytest.raises(AssertionError):
-            assert_equal_twin(kernel(name), broken, CASES[name].tolerance)
+            assert_equal_twin(kernel(name), broken, CASES[name].tolerance, corners)
 
 
 @pytest.mark.parametrize(("name", "model"), [(LINE, LINE_TWIN), (EPOCHS, TANH_TWIN)])

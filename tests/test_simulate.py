@@ -18,7 +18,8 @@ from sandbox import kernel
 from sandbox import simulate as simulate_module
 from sandbox.prior import Distribution
 from sandbox.scenario import Scenario
-from sandbox.simulate import simulate, start
+from sandbox.simulate import simulate
+from sandbox.start import start
 
 ROOT_2 = np.sqrt(2)
 QUARTIC = PARABOLA.replace("uniform(-10, 10)", "uniform(-2, 2)").replace("w**2 / 2", "w**4 / 4")

@@ -157,13 +157,25 @@ def full(model: Model, data: Array, weights: Array) -> Estimate:
     )
 
 
+def drawn(words: Sequence[int], count: int, batch: int) -> list[int]:
+    """Indices with replacement: four words in turn, each as often as gives its indices to within 0.4%."""
+    uses = max(u for u in range(1, 25) if u == 1 or max(count, 2) ** u <= 2**24)
+    indices = []
+    for k in range(batch):
+        turn, lane_word = divmod(k, 4)
+        call, digit = divmod(turn, uses)
+        # The digits of the word as a fraction of 2^32, in base count.
+        indices.append(words[4 * call + lane_word] * count ** (digit + 1) // 2**32 % count)
+    return indices
+
+
 def indexed(model: Model, data: Array, batch: int, draw: str) -> Estimate:
     """The mean over a minibatch of the data's rows."""
     count = len(data)
 
     def rows(key: Key, particle: int, step: int) -> list[int]:
         if draw == "with_replacement":
-            return [index(word, count) for word in words(key, particle, step, STREAM_BATCH, 0, batch)]
+            return drawn(words(key, particle, step, STREAM_BATCH, 0, batch), count, batch)
         if draw == "without_replacement":
             keys = words(key, particle, step, STREAM_BATCH, 0, 4)
             return [permuted(k, count, keys) for k in range(batch)]

@@ -33,10 +33,10 @@ class Full(Estimator):
                 estimate=(GRADIENT,),
             )
         return Stage(
-            imports=("sandbox.block.spread_row", "sandbox.block.clear", "sandbox.block.accumulate"),
+            imports=("sandbox.block.spread_row", "sandbox.block.fill", "sandbox.block.accumulate"),
             allocate=(SAMPLE_GRADIENT,),
             estimate=(
-                "clear(g)",
+                "fill(g, 0)",
                 "for row in range(weights.size):",
                 "    spread_row(s, table, row)",
                 "    gradient(w, s, h)",
@@ -84,7 +84,12 @@ def _by_pieces(
     walk = ("next_interval", "take_moments", "take_steps")
     each = below.format(f"levels[kink * {moments} * LANES :]", "bounds[kink * LANES :]")
     return Stage(
-        imports=(*(f"sandbox.search.{name}" for name in (find, *walk)), "sandbox.block.clear", *imports),
+        imports=(
+            *(f"sandbox.search.{name}" for name in (find, *walk)),
+            "sandbox.block.copy",
+            "sandbox.block.fill",
+            *imports,
+        ),
         functions=(
             *functions,
             _lines("fix_lines", symbols, pieces.kinks, range(moving, kinks)),
@@ -101,9 +106,9 @@ def _by_pieces(
             *(f"{name} = np.empty(LANES, {kind})" for name in ("start", "end")),
             "probed, which = np.empty(LANES, real), np.empty(LANES, np.uint32)",
             # What depends on no parameter is found once.
-            f"end[:] = {low}",
+            f"fill(end, {low})",
             below.format("lowest", "end"),
-            f"end[:] = {high}",
+            f"fill(end, {high})",
             below.format(f"levels[{kinks * moments} * LANES :]", "end"),
             "fix_lines(w, slopes, offsets)",
             f"{find}({arguments}, {moving}, {kinks})",
@@ -111,13 +116,13 @@ def _by_pieces(
             f"    {each}",
         ),
         estimate=(
-            "clear(g)",
+            "fill(g, 0)",
             "move_lines(w, slopes, offsets)",
             f"{find}({arguments}, 0, {moving})",
             f"for kink in range({moving}):",
             f"    {each}",
-            f"end[:] = {low}",
-            "lower[:] = lowest",
+            f"fill(end, {low})",
+            "copy(lower, lowest)",
             f"for crossed in range({kinks + 1}):",
             f"    next_interval(start, end, which, bounds, {high})",
             "    take_moments(moments, lower, levels, which)",

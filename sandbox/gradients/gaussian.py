@@ -172,7 +172,7 @@ def _by_samples(loss: Loss, constant: Callable[[float], str], scale: str, covari
     return Stage(
         imports=(
             *(("sandbox.draws.fill_bits", "sandbox.draws.fill_normals") if normals is None else normals.imports),
-            "sandbox.block.clear",
+            "sandbox.block.fill",
             *(exact.imports if exact else ()),
         ),
         functions=(
@@ -188,8 +188,8 @@ def _by_samples(loss: Loss, constant: Callable[[float], str], scale: str, covari
         ),
         estimate=(
             *(exact.estimate if exact else ()),
-            f"clear({mean})",
-            "clear(spread)",
+            f"fill({mean}, 0)",
+            "fill(spread, 0)",
             "for row in range(weights.size):",
             *(drawn if own else ()),
             f"    add_sample(w, table, row, weights, {noise}, {mean}, spread)",

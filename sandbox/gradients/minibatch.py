@@ -19,7 +19,7 @@ import sympy
 from pydantic import Field
 
 from sandbox.block import paired, planes, sum_code
-from sandbox.draws import STREAM_BATCH, STREAM_INPUT
+from sandbox.draws import MAX_INDEXED, STREAM_BATCH, STREAM_INPUT, indices_per_word
 from sandbox.errors import InputError
 from sandbox.expression import numpy_function
 from sandbox.expression.functions import Relu, Step
@@ -27,9 +27,6 @@ from sandbox.gradients.base import GRADIENT, Array, Estimator, Formula, Stage
 from sandbox.loss import Loss
 
 Draw = Literal["with_replacement", "without_replacement", "reshuffled", "fresh"]
-
-MAX_INDEXED = 1 << 24
-"""Most samples that 32-bit draws index: beyond, some indices would be likelier than others by more than 0.4%."""
 
 
 class Minibatch(Estimator):
@@ -61,7 +58,9 @@ class Minibatch(Estimator):
     def stage(self, loss: Loss, constant: Callable[[float], str]) -> Stage:
         """Return the loop over the batch, four samples at a time: draw them for each lane, then add their terms."""
         sums = _separated(loss)
-        source = _fresh(loss, constant) if self.draw == "fresh" else _indexed(list(sums.columns), self.draw)
+        source = (
+            _fresh(loss, constant) if self.draw == "fresh" else _indexed(loss, list(sums.columns), self.draw, constant)
+        )
         columns = {c: e.xreplace(source.data) for c, e in sums.columns.items()} if source.data else {}
         outputs = {f"s[{j} * LANES + i]": term.xreplace(columns) for j, term in enumerate(sums.terms)}
         arguments = ("w", *source.arguments, "first", "s")
@@ -82,7 +81,7 @@ class Minibatch(Estimator):
             f"        add_1({call})",
         )
         return Stage(
-            imports=("sandbox.block.clear", "sandbox.block.scale", *source.imports),
+            imports=("sandbox.block.fill", "sandbox.block.scale", *source.imports),
             functions=tuple(functions),
             allocate=(
                 f"batch = int({constant(self.minibatch)})",
@@ -90,7 +89,7 @@ class Minibatch(Estimator):
                 *source.allocate,
             ),
             estimate=(
-                "clear(s)",
+                "fill(s, 0)",
                 *source.prepare,
                 f"for sample in range(0, batch, {GROUP}):",
                 *(f"    {line}" for line in loop),
@@ -205,7 +204,7 @@ class _Source:
 _BITS = "sandbox.draws.fill_bits"
 
 
-def _indexed(columns: Sequence[Any], draw: Draw) -> _Source:
+def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[[float], str]) -> _Source:
     """Rows of the table, whose indices are drawn."""
     size = len(columns)
     gather = f"gather_row(rows[k * {size} * LANES :], table, %s, {size})"
@@ -215,10 +214,19 @@ def _indexed(columns: Sequence[Any], draw: Draw) -> _Source:
         return _Source(
             arguments,
             names,
-            imports=("sandbox.block.gather_row", "sandbox.draws.draw_indices"),
-            allocate=(*allocate, "products = np.empty(4 * LANES, np.uint64)", "indices = products.view(np.uint32)"),
+            imports=("sandbox.block.gather_row", "sandbox.draws.draw_indices", "sandbox.draws.next_indices"),
+            allocate=(
+                *allocate,
+                "products = np.empty(4 * LANES, np.uint64)",
+                "indices = products.view(np.uint32)",
+                f"per_word = int({constant(indices_per_word(len(loss.table)))})",
+            ),
             draw=(
-                f"draw_indices(products, sample // 4, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                "group = sample // 4",
+                "if group % per_word == 0:",
+                f"    draw_indices(products, group // per_word, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                "else:",
+                "    next_indices(products, table.shape[0])",
                 "for k in range(count):",
                 f"    {gather % 'indices[2 * k * LANES :], 2'}",
             ),

@@ -30,6 +30,7 @@ from sandbox.scenario.schema import (
     Regression,
     ScenarioSettings,
 )
+from sandbox.scenario.start import AtEndOf, OnStratum, Start
 from sandbox.zero_set import MAX_PARAMETERS
 
 MAX_NUMBER = 1e30
@@ -185,9 +186,9 @@ class Builder:
             self.problems.append(Problem("nothing is asked: allowed are populations, measurements, or both"))
         return asked
 
-    def populations(self) -> list[tuple[str, Rule, Estimator, tuple[Distribution, ...] | None]]:
+    def populations(self) -> list[tuple[str, Rule, Estimator, Start]]:
         """Return name, rule, gradient and start (None for the prior) of each population."""
-        built: list[tuple[str, Rule, Estimator, tuple[Distribution, ...] | None]] = []
+        built: list[tuple[str, Rule, Estimator, Start]] = []
         folded: dict[str, str] = {}
         for name, chosen in self.settings.populations.items():
             path = ("populations", name)
@@ -203,7 +204,7 @@ class Builder:
                 built.append((name, rule, gradient, start))
         return built
 
-    def decomposition(self, populations: Mapping[str, tuple[Rule, Estimator]]) -> Decomposition | None:
+    def decomposition(self, populations: Mapping[str, tuple[Rule, Estimator, Start]]) -> Decomposition | None:
         """Return what is asked of the decomposition; it takes apart SGD whose noise is that of a minibatch alone."""
         asked = self.settings.decomposition
         if asked is None:
@@ -215,10 +216,13 @@ class Builder:
             message = f"unknown population '{asked.population[:60]}'{hint}; known: {known}"
             self.problems.append(Problem(message, path))
         elif asked.population in populations:
-            rule, gradient = populations[asked.population]
+            rule, gradient, start = populations[asked.population]
             if not isinstance(rule, Sgd) or rule.state or rule.clip:
                 kind = rule.rule + " with momentum or clip" * isinstance(rule, Sgd)
                 message = f"taken apart is sgd without momentum and clip; '{asked.population}' follows {kind}"
+                self.problems.append(Problem(message, path))
+            if isinstance(start, AtEndOf):
+                message = f"taken apart is a population with a start of its own; '{asked.population}' has the {start}"
                 self.problems.append(Problem(message, path))
             with self.at(*path):
                 model_of(gradient, "isotropic")
@@ -238,9 +242,14 @@ class Builder:
                 kernel.check(self.loss, rule, gradient)
         return gradient
 
-    def _start(self, chosen: str | Mapping[str, str | float], path: Path) -> tuple[Distribution, ...] | None:
+    def _start(self, chosen: str | Mapping[str, str | float], path: Path) -> Start:
         if isinstance(chosen, str):
             return None
+        # A parameter may have such a name: then it is meant.
+        if "stratum" in chosen and "stratum" not in self.names:
+            return self._on_stratum(chosen, (*path, "start"))
+        if "population" in chosen and "population" not in self.names:
+            return self._at_end_of(chosen, (*path, "start"))
         self.check_known(chosen, *path, "start")
         missing = [name for name in self.names if name not in chosen]
         if missing:
@@ -253,6 +262,34 @@ class Builder:
                     low, high = self.prior.bounds[k] if self.prior else (-float("inf"), float("inf"))
                     starts.append(_inside(distribution(chosen[name]), low, high))
         return tuple(starts)
+
+    def _on_stratum(self, chosen: Mapping[str, str | float], path: Path) -> OnStratum | None:
+        self._check_keys(chosen, ("stratum", "spread"), path)
+        name, spread = str(chosen["stratum"]), chosen.get("spread", 0.0)
+        self._check_named(name, "stratum", list(self.settings.strata), (*path, "stratum"))
+        if isinstance(spread, str) or not 0 <= spread <= MAX_NUMBER:
+            message = f"found {str(spread)[:60]!r}; allowed: a standard deviation, 0 or more"
+            self.problems.append(Problem(message, (*path, "spread")))
+            return None
+        return OnStratum(name, float(spread))
+
+    def _at_end_of(self, chosen: Mapping[str, str | float], path: Path) -> AtEndOf:
+        self._check_keys(chosen, ("population",), path)
+        name, listed = str(chosen["population"]), list(self.settings.populations)
+        # Those above have run: no two can wait for each other.
+        above = listed[: listed.index(str(path[1]))]
+        self._check_named(name, "population above this one", above, (*path, "population"))
+        return AtEndOf(name)
+
+    def _check_keys(self, chosen: Mapping[str, str | float], allowed: Sequence[str], path: Path) -> None:
+        for key in chosen:
+            if key not in allowed:
+                self.at_key(f"unknown key '{key[:60]}'{nearest(key, allowed)}; known: {', '.join(allowed)}", *path, key)
+
+    def _check_named(self, name: str, kind: str, known: Sequence[str], path: Path) -> None:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            self.problems.append(Problem(f"no {kind} is '{name[:60]}'{nearest(name, known)}; known: {listed}", path))
 
 
 def distribution(text: str | float) -> Distribution:

@@ -16,7 +16,7 @@ from sandbox.errors import InputError, nearest
 from sandbox.gradients import Estimator
 from sandbox.loss import Loss, Regression
 from sandbox.measured.base import Measurement
-from sandbox.prior import Distribution, Prior
+from sandbox.prior import Prior
 from sandbox.quantity import Quantity
 from sandbox.rules import Rule
 from sandbox.scenario.build import Builder
@@ -24,6 +24,7 @@ from sandbox.scenario.document import MAX_CHARACTERS, read
 from sandbox.scenario.messages import problems
 from sandbox.scenario.override import override
 from sandbox.scenario.schema import Decomposition, Record, ScenarioSettings, Verdict, Witness
+from sandbox.scenario.start import Start
 from sandbox.scenario.truth import Truth
 from sandbox.zero_set import ZeroSet
 
@@ -33,12 +34,12 @@ FOLDER = Path("scenarios")
 
 @dataclass(frozen=True)
 class Population:
-    """Particles with one rule. `start` has one distribution per parameter; None draws from the prior."""
+    """Particles with one rule. `start` has one distribution per parameter, or says where else; None is the prior."""
 
     name: str
     rule: Rule
     gradient: Estimator
-    start: tuple[Distribution, ...] | None
+    start: Start
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def loads(text: str, filename: str) -> Scenario:
     populations = tuple(Population(*parts) for parts in builder.populations())
     measurements, decomposition = (
         builder.measurements(),
-        builder.decomposition({p.name: (p.rule, p.gradient) for p in populations}),
+        builder.decomposition({p.name: (p.rule, p.gradient, p.start) for p in populations}),
     )
     prior, loss, population_loss, nbeta = builder.prior, builder.loss, builder.population_loss, builder.nbeta
     if builder.problems or not (prior and loss and population_loss and zero_set and nbeta):

@@ -158,7 +158,9 @@ class _Population(Settings):
 
     gradient: Any = None
     start: Literal["prior"] | dict[str, Distribution] = Field(
-        default="prior", description="prior, or parameter: distribution or number, for every parameter"
+        default="prior",
+        description="prior; or parameter: distribution or number, for every parameter; or {stratum: name, spread: 0}, "
+        "draws from the prior sent onto it; or {population: name}, where one above ends",
     )
 
 
