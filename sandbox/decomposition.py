@@ -53,9 +53,9 @@ def decompose(
     """Return the shares at every rung and what each contributes to the distance from the posterior's shares.
 
     `populations` and `posterior` are the records of a scenario that asks for it. It has `share` (rung, stratum,
-    bound), `diverged_from` (rung, stratum), `posterior_share` (stratum), `meaning` (rung) and `contribution` (rung, bound): those of RUNGS add up to
-    `distance`; that of LONGER is what more time would add to it. All intervals of contributions hold together with the
-    verdict's level.
+    bound), `diverged_from` (rung, stratum), `posterior_share` (stratum), `meaning` (rung) and `contribution` (rung,
+    bound): those of RUNGS add up to `distance`; that of LONGER is what more time would add to it. All intervals of
+    contributions hold together with the verdict's level.
     """
     asked = scenario.decomposition
     if asked is None:
@@ -112,9 +112,10 @@ def summary(found: xr.Dataset) -> str:
     sure = rows.rung.values[rows.sel(bound="low").values * rows.sel(bound="high").values > 0]
     far = f"{found.attrs['population']}'s shares are {float(found.distance):.3f} from the posterior's (total variation)"
     if not len(sure):
-        return "; ".join([f"{far}; no rung is seen to contribute", *_lost(found)])
+        return "; ".join([far, "no rung is seen to contribute", *_lost(found)])
     largest = max(sure, key=lambda name: abs(float(rows.sel(rung=name, bound="estimate"))))
-    return "; ".join([f"{far}; most arises at {largest}, {_meant(found, largest)}", _meant(found, LONGER), *_lost(found)])
+    most = f"most arises at {largest}, {_meant(found, largest)}"
+    return "; ".join([far, most, _meant(found, LONGER), *_lost(found)])
 
 
 def _lost(found: xr.Dataset) -> list[str]:

@@ -105,7 +105,7 @@ def test_what_cannot_be_taken_apart(override, said):
 
 
 def test_the_diverged_are_counted_on_every_rung_by_where_they_came_from():
-    """Far above the edge, with no walls: the step sends particles away, the flow none; nobody is lost from the count."""
+    """Far above the edge, with no walls: the step sends particles away, the flow none; nobody is lost count of."""
     tree = run(FOLDER / "uneven_crossing.yaml", overrides=(*SMALL, "populations.sgd.learning_rate=2", "box.walls=open"))
     found = tree["measurements/decomposition"].to_dataset()
     gone = found.diverged_from.sum("stratum")
