@@ -43,13 +43,10 @@ FLAGS: dict[str, Any] = {
     "fastmath": {"nsz", "contract"},
 }
 
-# What only kernels call needs no entries for Python and C, which take an eighth of the time that a kernel compiles.
-_WITHIN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
 
 def lane_function(function: F) -> F:
     """Compile a function that works on one block of lanes or on one number; called from kernels only."""
-    compiled: F = numba.njit(**FLAGS, **_WITHIN)(function)
+    compiled: F = numba.njit(**FLAGS)(function)
     return compiled
 
 
@@ -58,7 +55,7 @@ def scalar_function(function: F) -> F:
 
     By itself LLVM leaves a long one, or one called several times, outside, and then that loop is not vectorised.
     """
-    compiled: F = numba.njit(forceinline=True, **FLAGS, **_WITHIN)(function)
+    compiled: F = numba.njit(forceinline=True, **FLAGS)(function)
     return compiled
 
 
