@@ -150,11 +150,11 @@ def test_a_triple_zero_is_left_by_a_bessel_process():
     """k = 3: z = 1/w has z' = z / (1 + a xi / z), a = 3 eta s: a Bessel process of dimension 3, E z^2 grows by 27
     (eta s)^2 a step, and by 15 a^4 / z^2 more because the step is finite."""
     eta, deviation, steps, begun = 0.1, 1.0, 1500, 50.0
-    end = moved(power_of(3), label_noise(eta, deviation), ONE, np.full((20_000, 1), 1 / begun), (0, steps))
+    end = moved(power_of(3), label_noise(eta, deviation), ONE, np.full((COUNT, 1), 1 / begun), (0, steps))
     square = end[:, 0] ** -2.0
     check_mean(square, begun**2 + 27 * (eta * deviation) ** 2 * steps)
     grown = square.mean() - begun**2
-    assert grown == pytest.approx(27 * (eta * deviation) ** 2 * steps, rel=0.05)
+    assert grown == pytest.approx(27 * (eta * deviation) ** 2 * steps, rel=0.03)
     with pytest.raises(AssertionError):
         check_mean(square, begun**2 + 9 * (eta * deviation) ** 2 * steps)
 
