@@ -23,6 +23,7 @@ from sandbox.progress import Progress, Silent
 from sandbox.rules import RULES, Rule
 from sandbox.scenario import Population, Scenario
 from sandbox.simulate import simulate
+from sandbox.zero_set import DIVERGED
 
 Array = npt.NDArray[np.float64]
 
@@ -52,24 +53,26 @@ def decompose(
     """Return the shares at every rung and what each contributes to the distance from the posterior's shares.
 
     `populations` and `posterior` are the records of a scenario that asks for it. It has `share` (rung, stratum,
-    bound), `posterior_share` (stratum), `meaning` (rung) and `contribution` (rung, bound): those of RUNGS add up to
-    `distance`; that of LONGER is what more time would add to it. All intervals of contributions hold together with the
-    verdict's level.
+    bound), `diverged_from` (rung, stratum), `posterior_share` (stratum), `meaning` (rung) and `contribution` (rung,
+    bound): those of RUNGS add up to `distance`; that of LONGER is what more time would add to it. All intervals of
+    contributions hold together with the verdict's level.
     """
     asked = scenario.decomposition
     if asked is None:
         raise ValueError("the scenario asks for no decomposition")
     (population,) = (p for p in scenario.populations if p.name == asked.population)
-    counts = _counts(scenario, _rungs(population), 1, threads, progress or Silent())
-    counts["minibatch_sgd"] = populations[population.name]["count"].values[-1]
-    counts |= _counts(scenario, {LONGER: population}, asked.longer, threads, progress or Silent())
-    table, level = np.array(list(counts.values())), scenario.verdict.level
+    records = _run(scenario, _rungs(population), 1, threads, progress or Silent())
+    records["minibatch_sgd"] = populations[population.name]
+    records |= _run(scenario, {LONGER: population}, asked.longer, threads, progress or Silent())
+    table = np.array([data["count"].values[-1] for data in records.values()])
+    level = scenario.verdict.level
     share = table / table.sum(axis=1, keepdims=True)
     found = xr.Dataset(
         {
             "share": (("rung", "stratum", "bound"), np.stack([share, *share_interval(table, level)], axis=-1)),
             "posterior_share": ("stratum", posterior.mass.values),
             "contribution": (("rung", "bound"), contributions(table, posterior, level, scenario.seed)),
+            "diverged_from": (("rung", "stratum"), np.array([_diverged_from(data) for data in records.values()])),
             "meaning": ("rung", np.array([*RUNGS.values(), f"{asked.longer} times as many steps"], dtype=object)),
         },
         coords={
@@ -109,10 +112,20 @@ def summary(found: xr.Dataset) -> str:
     sure = rows.rung.values[rows.sel(bound="low").values * rows.sel(bound="high").values > 0]
     far = f"{found.attrs['population']}'s shares are {float(found.distance):.3f} from the posterior's (total variation)"
     if not len(sure):
-        return f"{far}; no rung is seen to contribute"
+        return "; ".join([far, "no rung is seen to contribute", *_lost(found)])
     largest = max(sure, key=lambda name: abs(float(rows.sel(rung=name, bound="estimate"))))
-    parts = [f"{far}; most arises at {largest}, {_meant(found, largest)}", _meant(found, LONGER)]
-    return "; ".join(parts)
+    most = f"most arises at {largest}, {_meant(found, largest)}"
+    return "; ".join([far, most, _meant(found, LONGER), *_lost(found)])
+
+
+def _lost(found: xr.Dataset) -> list[str]:
+    """Say, for each rung on which particles diverged, how many did from where."""
+    said = []
+    for row in found.diverged_from:
+        places = [f"{name} {count:,}" for name, count in zip(row.stratum.values, row.values, strict=True) if count]
+        if places:
+            said.append(f"{int(row.sum()):,} diverged at {row.rung.item()} (from {', '.join(places)})")
+    return said
 
 
 def _meant(found: xr.Dataset, rung: str) -> str:
@@ -136,12 +149,19 @@ def _rungs(population: Population) -> Mapping[str, Population]:
     }
 
 
-def _counts(
+def _diverged_from(data: xr.Dataset) -> npt.NDArray[np.int64]:
+    """Return how many particles of a record diverged, by the stratum they were last on: elsewhere, if on none."""
+    known = data.moves.isel(time=-1).sel(stratum=DIVERGED).values
+    gone = int(data["count"].isel(time=-1).sel(stratum=DIVERGED))
+    # Behind the strata come `elsewhere` and `diverged`.
+    return np.array([*known, gone - known.sum(), 0])
+
+
+def _run(
     scenario: Scenario, rungs: Mapping[str, Population], longer: int, threads: int | None, progress: Progress
-) -> dict[str, npt.NDArray[np.int64]]:
-    """Return how many particles of each rung are where after `longer` times the scenario's steps."""
+) -> dict[str, xr.Dataset]:
+    """Return the records of rungs that take `longer` times the scenario's steps, of first and last step alone."""
     populations = tuple(dataclasses.replace(population, name=name) for name, population in rungs.items())
     short = scenario.record.model_copy(update={"frames": 2, "positions": 1})
     asked = dataclasses.replace(scenario, populations=populations, steps=longer * scenario.steps, record=short)
-    found = simulate(asked, threads=threads, progress=progress)
-    return {name: data["count"].values[-1] for name, data in found.items()}
+    return simulate(asked, threads=threads, progress=progress)

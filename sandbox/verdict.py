@@ -37,7 +37,7 @@ def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, p
         "no_linearisation": near.attrs["reason"],
         "verdicts": {name: verdict for name, (verdict, _) in zip(REFERENCES, verdicts, strict=True)},
         "reasons": {name: reason for name, (_, reason) in zip(REFERENCES, verdicts, strict=True)},
-        "warnings": _warnings(scenario, comparison),
+        "warnings": _warnings(scenario, population, comparison),
     }
     return comparison.assign(
         stability=_measures(scenario, population, near).reindex(stratum=comparison.stratum),
@@ -163,11 +163,15 @@ def _unstable(near: xr.Dataset) -> list[str]:
     return said
 
 
-def _warnings(scenario: Scenario, comparison: xr.Dataset) -> list[str]:
+def _warnings(scenario: Scenario, population: Population, comparison: xr.Dataset) -> list[str]:
     warnings = []
     gone = float(comparison.occupancy.isel(time=-1).sel(stratum=DIVERGED, bound="estimate"))
     if gone > 0:
         warnings.append(f"{round(gone * scenario.particles)} of {scenario.particles} particles diverged")
+    followed = population.rule.nbeta_or(scenario.nbeta)
+    if followed != scenario.nbeta:
+        said = f"it follows the posterior at nbeta = {followed:g}; the one it is judged by is at {scenario.nbeta:g}"
+        warnings.append(said)
     half = int(np.argmin(np.abs(comparison.time.values - comparison.time.values[-1] / 2)))
     change = float(comparison.preference_over_time[-1] - comparison.preference_over_time[half])
     if abs(change) > scenario.verdict.margin:

@@ -12,6 +12,7 @@ from sandbox import run
 from sandbox.decomposition import LONGER, RUNGS, contributions
 from sandbox.errors import InputError
 from sandbox.scenario import load
+from sandbox.zero_set import DIVERGED
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
 SMALL = ("particles=4000", "steps=400", "record.frames=9", "measurements.phases.samples=[10, 100]")
@@ -101,3 +102,18 @@ def test_rungs_of_the_uneven_crossing(uneven):
 def test_what_cannot_be_taken_apart(override, said):
     with pytest.raises(InputError, match=said):
         load(FOLDER / "uneven_crossing.yaml", [override])
+
+
+def test_the_diverged_are_counted_on_every_rung_by_where_they_came_from():
+    """Far above the edge, with no walls: the step sends particles away, the flow none; nobody is lost count of."""
+    tree = run(FOLDER / "uneven_crossing.yaml", overrides=(*SMALL, "populations.sgd.learning_rate=2", "box.walls=open"))
+    found = tree["measurements/decomposition"].to_dataset()
+    gone = found.diverged_from.sum("stratum")
+    shown = found.share.sel(stratum=DIVERGED, bound="estimate")
+    np.testing.assert_allclose(gone / 4000, shown, atol=1e-12)
+    assert gone.sel(rung="gradient_flow") == 0 < gone.sel(rung="minibatch_sgd") < 4000
+    assert (found.diverged_from.values >= 0).all()
+    assert found.diverged_from.sel(rung="minibatch_sgd", stratum="flat_arm") > 0
+    for rung in found.rung.values:
+        said = f"{int(gone.sel(rung=rung)):,} diverged at {rung} (from "
+        assert (said in found.attrs["summary"]) == bool(gone.sel(rung=rung) > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,3 +165,11 @@ def test_architecture_names_every_part_with_its_floor() -> None:
     for one, floor in told.items():
         for other, other_floor in told.items():
             assert floor >= other_floor or floor_of(one) <= floor_of(other), f"{one} and {other}"
+
+
+def test_every_law_in_the_table_has_its_test() -> None:
+    tests = Path(__file__).parent
+    named = re.findall(r"`(\w+)::(test_\w+)`", (tests / "README.md").read_text(encoding="utf-8"))
+    assert len(named) >= 40
+    for file, name in named:
+        assert f"\ndef {name}(" in (tests / f"test_{file}.py").read_text(encoding="utf-8"), f"{file}::{name}"

@@ -58,7 +58,10 @@ def test_it_says_where_one_phase_gives_way_to_another():
     found = by_quadrature((3, *np.geomspace(20, 300, 12)))
     said = found.attrs["summary"]
     assert said.startswith("flat leads at n = 3; regular takes over near n = ")
-    level = float(said.rpartition(" ")[2])
+    level = float(said.split("; ")[1].rpartition(" ")[2])
+    # Of two wells that hold all mass, the flat one has 1 less what the regular one has.
+    flat, regular = (part.partition(" has ")[2].partition(" at ")[0].split(", ") for part in said.split("; ")[2:])
+    np.testing.assert_allclose(np.add([float(v) for v in flat], [float(v) for v in regular]), 1.0, atol=1.1e-3)
     grid = np.geomspace(0.9 * level, 1.1 * level, 3)
     signs = [np.sign(np.subtract(*direct(n))) for n in grid]
     assert (signs[0], signs[-1]) == (-1, 1)

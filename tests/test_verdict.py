@@ -145,6 +145,16 @@ def test_warnings_name_what_could_mislead(changes: dict[str, Any], warning: str)
     assert warning in found
 
 
+def test_a_sampler_of_another_posterior_is_judged_with_a_warning() -> None:
+    """Its own nbeta is not the scenario's: what it misses is not for want of time."""
+    alone = ("  sgd: {rule: sgd, learning_rate: 0.05, gradient: noisy}\n", "")
+    own = small(WELLS, alone, ("step_size: 1e-4}", "step_size: 1e-4, nbeta: 7}"))
+    (found,) = decided(comparison(), own)["warnings"]
+    assert found == "it follows the posterior at nbeta = 7; the one it is judged by is at 50"
+    same = small(WELLS, alone, ("step_size: 1e-4}", "step_size: 1e-4, nbeta: 50}"))
+    assert decided(comparison(), same)["warnings"] == []
+
+
 @pytest.mark.parametrize(("rate", "warned"), [(0.49, []), (0.51, ["sharp"]), (1e3, ["sharp"])])
 def test_a_step_above_the_edge_of_stability_is_named(rate: float, warned: list[str]) -> None:
     """The curvature of (w - 1)^2 (w + 1)^4 / 8 is 4 at the sharp well and 0 at the flat one."""

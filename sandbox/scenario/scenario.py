@@ -83,6 +83,7 @@ class Scenario:
         return exact.whole(self.population_loss, self.prior, self.zero_set)
 
 
+@functools.lru_cache(maxsize=8)
 def loads(text: str, filename: str) -> Scenario:
     """Return the scenario that a text describes; its name is the file's. Raises InputError with every fault found."""
     document = read(text, filename)
