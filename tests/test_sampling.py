@@ -99,7 +99,7 @@ def assert_agrees(measure: Measure, log_evidence: float, masses: Floats | None =
 def test_crossings_in_the_plane(powers: tuple[int, int], prior: Box | Normal) -> None:
     """w1^2 w2^2 and w1^2 w2^4, the posterior, the tempered posterior and the level set."""
     energy, slope = monomial(*powers)
-    sampler = Sampler(energy, slope, prior, seed=3, particles=320, runs=RUNS)
+    sampler = Sampler(energy, slope, prior, seed=1, particles=320, runs=RUNS)
     for n in (1e2, 1e5):
         truth = posterior(energy, prior, n, labels=quarters)
         measure = sampler.posterior(n, labels=quarters)
