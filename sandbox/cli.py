@@ -127,7 +127,7 @@ def _quick(scenario: Any) -> list[str]:
     else:
         sizes = []
     # Quadrature takes up to half a minute, and what a look needs of the posterior is a sketch.
-    sizes += ["witness.method=sampling", "witness.particles=128", "witness.runs=4"]
+    sizes += ["witness.method=sampling", "witness.particles=128", "witness.runs=4", "witness.sweeps=12"]
     lighter = [(m.name, key, value) for m in scenario.measurements for key, value in m.quick.items()]
     return [*sizes, *(f"measurements.{name}.{key}={value}" for name, key, value in lighter)]
 

@@ -340,7 +340,6 @@ def standing(kind: guided.Kind, prior: Box | Normal, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(walk, "KINDS", (kind,))
     monkeypatch.setattr(walk, "LEAST", 30)
-    monkeypatch.setattr(walk, "MOST", 0)
     walker = walk.Walk(
         walk.Landscape(energy, slope, prior),
         walk.Target(1.0),
@@ -350,7 +349,7 @@ def standing(kind: guided.Kind, prior: Box | Normal, monkeypatch: pytest.MonkeyP
         walk.new_repertoire(),
         rng,
     )
-    walker.until_decorrelated()
+    walker.until_decorrelated(0)
     assert (walker.points != start).any(axis=1).mean() > 0.5
     return start, walker.points
 

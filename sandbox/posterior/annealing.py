@@ -68,12 +68,13 @@ def effective_share(log_weights: Floats) -> float:
 
 @dataclass
 class Run:
-    """One run: the ladder of stages it has climbed so far, and branches off it."""
+    """One run: the ladder of stages it has climbed so far, and branches off it; `sweeps` is the most at a stage."""
 
     landscape: Landscape
     seed: int
     run: int
     particles: int
+    sweeps: int
     ladder: list[Stage] = field(default_factory=list)
     following: float = 0.0
 
@@ -163,7 +164,7 @@ class Run:
             stage.repertoire,
             rng,
         )
-        sweeps = walk.until_decorrelated()
+        sweeps = walk.until_decorrelated(self.sweeps)
         return Stage(
             target=target,
             points=walk.points,

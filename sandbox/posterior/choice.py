@@ -32,6 +32,10 @@ class Size(Protocol):
     def runs(self) -> int:
         """Independent runs, from sampling."""
 
+    @property
+    def sweeps(self) -> int:
+        """Of moves at each temperature, at most, from sampling."""
+
 
 class Prior(witness.Prior, walk.Prior, Protocol):
     """What integrating and sampling ask of a prior."""
@@ -93,4 +97,4 @@ def chosen(
     method = size.method or ("quadrature" if len(prior.bounds) <= BY_QUADRATURE else "sampling")
     if method == "quadrature":
         return Quadrature(energy, prior, cuts())
-    return Sampler(energy, slope, prior, seed, particles=size.particles, runs=size.runs)
+    return Sampler(energy, slope, prior, seed, size.particles, size.runs, size.sweeps)

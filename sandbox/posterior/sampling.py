@@ -17,7 +17,7 @@ from scipy import optimize, stats
 from sandbox.errors import InputError
 from sandbox.posterior.annealing import Run, Stage, effective_share, log_mean
 from sandbox.posterior.measure import Floats, Measure
-from sandbox.posterior.walk import Landscape, Prior
+from sandbox.posterior.walk import LEAST, Landscape, Prior
 
 CONFIDENCE = 0.95
 """Of the intervals whose half-widths are the errors."""
@@ -46,6 +46,7 @@ class Sampler:
     energy: points (N, D) -> K_n (N,), may be slightly negative, may be +inf. slope: points (N, D) -> gradient of K_n
     (N, D), almost everywhere; it guides proposals that are then accepted or rejected with the energy, so that what is
     wrong with it costs time only. particles: of each of the independent `runs`, made even: each half guides the other.
+    sweeps: of moves at each temperature, at most; it ends earlier where particles have forgotten where they were.
     Answers are a pure function of the seed and of the question, whatever was asked before; the ladder of temperatures
     is kept between questions.
 
@@ -60,16 +61,17 @@ class Sampler:
     seed: int
     particles: int = 1024
     runs: int = 8
+    sweeps: int = 80
 
     def __post_init__(self) -> None:
-        if self.runs < 2 or self.particles < 64 or self.seed < 0:
+        if self.runs < 2 or self.particles < 64 or self.seed < 0 or self.sweeps < LEAST:
             raise InputError(
-                f"{self.runs} runs of {self.particles} particles with seed {self.seed}; "
-                "at least 2 runs of 64 particles are needed, and a seed that is not negative"
+                f"{self.runs} runs of {self.particles} particles in {self.sweeps} sweeps with seed {self.seed}; "
+                f"at least 2 runs of 64 particles in {LEAST} sweeps are needed, and a seed that is not negative"
             )
         landscape = Landscape(self.energy, self.slope, self.prior)
         particles = self.particles + self.particles % 2
-        runs = tuple(Run(landscape, self.seed, run, particles) for run in range(self.runs))
+        runs = tuple(Run(landscape, self.seed, run, particles, self.sweeps) for run in range(self.runs))
         object.__setattr__(self, "_runs", runs)
 
     @property

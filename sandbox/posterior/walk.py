@@ -15,9 +15,8 @@ from sandbox.posterior.moves import Floats, Ints, Repertoire, drawn_sizes
 DECORRELATED = 0.2
 """Correlation of energies and coordinates with those just after resampling at which moving ends."""
 
-LEAST, MOST = 3, 80
-"""Least sweeps of moves at a stage, and between looks at what is left to forget; sweeps, or else evaluations per
-particle, after which moving ends."""
+LEAST = 3
+"""Sweeps of moves at a stage, at least, and between looks at what is left to forget."""
 
 BINS = 16
 """Of sizes: over ten decades."""
@@ -116,12 +115,15 @@ class Walk:
         self._unit = np.where(scale > 0, scale, 1.0)
         self._kinds, self._sizes = self.repertoire.kinds(), self.repertoire.sizes()
 
-    def until_decorrelated(self) -> int:
-        """Move all particles until they have forgotten where they were; return the number of sweeps."""
+    def until_decorrelated(self, most: int) -> int:
+        """Move all particles until they have forgotten where they were; return the number of sweeps.
+
+        It ends after `most` sweeps, or as many evaluations per particle, in any case.
+        """
         points, energies, sweep, memory = self.points.copy(), self.energies.copy(), 0, 1.0
-        most = MOST * len(self.points)
+        evaluations = most * len(self.points)
         # Proposals out of all range are evaluated nowhere, so that evaluations alone would bound nothing.
-        while sweep < LEAST or (memory > DECORRELATED and sweep < MOST and self.evaluations < most):
+        while sweep < LEAST or (memory > DECORRELATED and sweep < most and self.evaluations < evaluations):
             self._sweep()
             sweep += 1
             if sweep % LEAST == 0:

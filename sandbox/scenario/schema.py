@@ -117,6 +117,7 @@ class Witness(Settings):
     )
     particles: int = Field(default=1024, ge=64, le=10**6, description="particles of each run")
     runs: int = Field(default=8, ge=2, le=100, description="runs, whose spread is the error")
+    sweeps: int = Field(default=80, ge=3, le=10_000, description="most sweeps of moves at each temperature")
 
 
 class Record(Settings):
