@@ -344,9 +344,9 @@ class Contrast(_OfInputs):
         """Return K: Gauss nodes over the inputs stand for the data."""
         return self._loss(*self._nodes(), None)
 
-    def _loss(self, data: Array, weights: Array, samples: int | None) -> Loss:
+    def _loss(self, *data: Any) -> Loss:
         contrast = _parse(self.contrast, (*self.parameters, *self.inputs), "contrast")
-        loss = self._mean_of(contrast, (), data, weights, samples)
+        loss = self._mean_of(contrast, (), *data)
         return replace(loss, residual_jacobian=(gradient(contrast, loss.symbols),))
 
 

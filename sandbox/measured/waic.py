@@ -62,8 +62,8 @@ def waic(
     The Dataset has, per sample and over S_n: `training` (T_n), `waic`, `cross_validation` (leave one out, exactly:
     -1/n sum log p(y_i | x_i, the others), from this one posterior), `gibbs_training`; over S: `generalisation` (G_n),
     `gibbs_generalisation`; `functional_variance` (V_n), `singular_fluctuation` (beta V_n / 2, whose mean tends to ν);
-    and S_n and S as `entropy` and `population_entropy`, 0 where a contrast leaves them
-    out. Raises InputError for a loss without samples.
+    and S_n and S as `entropy` and `population_entropy`, which a contrast leaves out (0). Raises InputError for a loss
+    without samples.
     """
     if loss.samples is None:
         raise InputError("WAIC needs a model on its samples; here is the population or a bare potential")

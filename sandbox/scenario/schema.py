@@ -21,10 +21,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _loss_tag(value: Any) -> str:
-    keys = {"potential": "potential", "gradient_noise": "potential", "contrast": "contrast"}
+def loss_kind(value: Any) -> str:
+    """Return the class of loss that is meant: no key names it, the keys that are there say so."""
+    keys = {"potential": "Potential", "gradient_noise": "Potential", "contrast": "Contrast"}
     found = [kind for key, kind in keys.items() if isinstance(value, dict) and key in value]
-    return f"<{(*found, 'regression')[0]}>"
+    return (*found, "Regression")[0]
+
+
+def _loss_tag(value: Any) -> str:
+    return f"<{loss_kind(value)}>"
 
 
 # The bounds stand before the conversion, inside it, so that JSON Schema knows them.
@@ -232,9 +237,9 @@ class ScenarioSettings(Settings):
     parameters: dict[str, Distribution] = Field(min_length=1, description="parameter: its prior, in order")
     box: Box = Field(default=Box(), description="cuts the prior; says what walls do to particles")
     loss: Annotated[
-        Annotated[Regression, Tag("<regression>")]
-        | Annotated[Contrast, Tag("<contrast>")]
-        | Annotated[Potential, Tag("<potential>")],
+        Annotated[Regression, Tag("<Regression>")]
+        | Annotated[Contrast, Tag("<Contrast>")]
+        | Annotated[Potential, Tag("<Potential>")],
         Discriminator(_loss_tag),
     ] = Field(
         description="a regression (model, truth, inputs, noise, samples), a contrast log q - log p (contrast, inputs, "
