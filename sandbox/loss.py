@@ -234,23 +234,21 @@ class _OfInputs:
         if len(self.inputs) > max(POPULATION_NODES):
             raise InputError(f"the population takes at most {max(POPULATION_NODES)} inputs, found {len(self.inputs)}")
         rules = [source.nodes(POPULATION_NODES[len(self.inputs)]) for source in self.inputs.values()]
-        weights = functools.reduce(np.multiply.outer, [weight for _, weight in rules], np.ones(()))
+        weights = functools.reduce(np.multiply.outer, [weight for _, weight in rules], np.ones(())).ravel()
         nodes = np.meshgrid(*(x for x, _ in rules), indexing="ij")
-        return np.reshape(nodes, (len(rules), weights.size)).T, weights.ravel()
+        return np.reshape(nodes, (len(rules), len(weights))).T, weights
 
     def _mean_of(
         self, sample_loss: Any, residuals: tuple[Any, ...], data: Array, weights: Array, samples: int | None
     ) -> Loss:
         """Return the mean over the data, by their moments where the sample loss is polynomial in functions of them."""
-        inputs = tuple(symbol(name) for name in self.inputs)
-        data_symbols = (*inputs, *residuals)
+        data_symbols = (*(inputs := tuple(symbol(name) for name in self.inputs)), *residuals)
         separated = separate(sample_loss, data_symbols)
+        pieces = None if separated else split(sample_loss, data_symbols)
         if samples is None and not all(source.family == "choice" for source in self.inputs.values()):
             # An integral, which Gauss nodes miss even where only the truth has kinks.
             pieces = split(sample_loss.xreplace(dict.fromkeys(residuals, sympy.S.Zero)), inputs)
             pieces = pieces if pieces and len(inputs) == 1 and pieces.degrees is not None else None
-        else:
-            pieces = None if separated else split(sample_loss, data_symbols)
         return Loss(
             parameters=self.parameters,
             sample_loss=separated.expression if separated else sample_loss,
@@ -327,9 +325,8 @@ class Regression(_OfInputs):
 class Contrast(_OfInputs):
     """A model p(x | w) of any kind, by its contrast with the truth q: l(w, x) = log q(x) - log p(x | w).
 
-    The truth draws the inputs, each from its distribution, and x is what the expression makes of them. K(w) = E_q l,
-    Kullback and Leibler's divergence, is nowhere negative; K_n, the mean over samples, is so near its minimum. S_n is
-    not known and left out: `entropy` is 0. Raises InputError, placed at the field that is wrong.
+    x is made of the inputs. K = E_q l, the Kullback-Leibler divergence, is nowhere negative; K_n, a mean over samples,
+    is so near its minimum. S_n is left out: `entropy` is 0. Raises InputError, placed at the field that is wrong.
     """
 
     parameters: tuple[str, ...]
