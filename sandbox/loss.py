@@ -235,17 +235,14 @@ class _OfInputs:
             raise InputError(f"the population takes at most {max(POPULATION_NODES)} inputs, found {len(self.inputs)}")
         rules = [source.nodes(POPULATION_NODES[len(self.inputs)]) for source in self.inputs.values()]
         weights = functools.reduce(np.multiply.outer, [weight for _, weight in rules], np.ones(())).ravel()
-        nodes = np.meshgrid(*(x for x, _ in rules), indexing="ij")
-        return np.reshape(nodes, (len(rules), len(weights))).T, weights
+        return np.reshape(np.meshgrid(*(x for x, _ in rules), indexing="ij"), (len(rules), len(weights))).T, weights
 
-    def _mean_of(
-        self, sample_loss: Any, residuals: tuple[Any, ...], data: Array, weights: Array, samples: int | None
-    ) -> Loss:
+    def _mean_of(self, sample_loss: Any, residuals: Sequence[Any], data: Array, weights: Array, n: int | None) -> Loss:
         """Return the mean over the data, by their moments where the sample loss is polynomial in functions of them."""
         data_symbols = (*(inputs := tuple(symbol(name) for name in self.inputs)), *residuals)
         separated = separate(sample_loss, data_symbols)
         pieces = None if separated else split(sample_loss, data_symbols)
-        if samples is None and not all(source.family == "choice" for source in self.inputs.values()):
+        if n is None and not all(source.family == "choice" for source in self.inputs.values()):
             # An integral, which Gauss nodes miss even where only the truth has kinks.
             pieces = split(sample_loss.xreplace(dict.fromkeys(residuals, sympy.S.Zero)), inputs)
             pieces = pieces if pieces and len(inputs) == 1 and pieces.degrees is not None else None
@@ -258,7 +255,7 @@ class _OfInputs:
             data_symbols=data_symbols,
             data=data,
             weights=weights,
-            samples=samples,
+            samples=n,
             sources=tuple(self.inputs.values()),
             pieces=pieces,
         )
@@ -293,8 +290,7 @@ class Regression(_OfInputs):
         key, rows = draws.key(seed, "data"), np.arange(samples)
         uniforms = draws.uniforms(key, draws.STREAM_DATA_NOISE, rows, 0, len(self.model))
         residuals = Distribution.parse(f"normal(0, {self.noise!r})").quantile(uniforms)
-        data = np.column_stack([self._drawn(samples, seed), residuals])
-        weights = np.full(samples, 1 / samples)
+        data, weights = np.column_stack([self._drawn(samples, seed), residuals]), np.full(samples, 1 / samples)
         constant = len(self.model) / 2 * math.log(2 * math.pi * self.noise**2)
         entropy = float((residuals**2).sum(axis=1).mean() / (2 * self.noise**2)) + constant
         return self._loss(data, weights, samples, entropy)
