@@ -24,7 +24,8 @@ LIBRARY = normal_crossing normal_crossing_three cusp tacnode d4 e6 tanh_node tan
   relu_two_neurons_zero relu_two_neurons_two permutation normalisation deep_linear_two deep_linear_three deep_linear_four reduced_rank depth_symmetry \
   depth_symmetry_shallow pendulum pendulum_reduced weight_decay circulation phases_quartic phases_relu \
   lewkowycz_2020_catapult corlouer_mace_2024_escape corlouer_mace_2024_stuck corlouer_mace_2024_line \
-  damian_2021_label_noise ziyin_2023_balance mingard_2021
+  damian_2021_label_noise ziyin_2023_balance mingard_2021 delius_2026_regular \
+  delius_2026_mixture
 MEASURED = free_energy laplace flatness llc waic lau_2023
 
 gallery: .venv/installed

@@ -10,7 +10,7 @@ is polynomial in functions of the data, the columns are those functions and thei
 gradient then costs the same for any n. Where it is so only between kinks (one input, as in a net of relus), the means
 over the intervals between them say all, and its cost grows with log n. The population is a data set too: Gauss nodes
 with weights, and e = 0; with kinks in one input, which pass between two nodes unseen, it is the exact integral.
-A bare potential K(w) is a loss without columns.
+A model of another kind is given by its contrast, its sample loss; a bare potential K(w) is a loss without columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,9 @@ class Loss:
     sources: tuple[Distribution, ...] = ()
     """What fresh data come from: one distribution per data symbol."""
     residual_jacobian: tuple[tuple[Any, ...], ...] = ()
-    """d f_o / d w_j / sigma, whose mean square is the Fisher information; empty for a potential."""
+    """d f_o / d w_j / sigma (of a contrast, its slopes), whose mean square is the Fisher information; else empty."""
     misfits: tuple[Any, ...] = ()
-    """f_o - f0_o of each output, in the parameters and inputs; empty for a potential."""
+    """f_o - f0_o of each output, in the parameters and inputs; empty for a contrast or a potential."""
     gradient_noise: tuple[tuple[Any, ...], ...] = ()
     """B(w), D rows: a noisy gradient is grad K + B(w) xi with xi standard normal. Empty where none is declared."""
     pieces: Pieces | None = None
@@ -137,6 +137,7 @@ class Loss:
     def fisher_information(self, points: Array) -> Array:
         """Return E_x[sum_o grad f_o grad f_o^T] / sigma^2 over this loss's inputs, shape (N, D, D).
 
+        Of a contrast l it is E_x[grad l grad l^T], which is the Fisher information where the model is the truth, on W0.
         Raises InputError for a potential, which has no model.
         """
         if not self.residual_jacobian:
@@ -215,8 +216,53 @@ def potential(parameters: Sequence[str], expression: str, gradient_noise: Sequen
     return Loss(tuple(parameters), value, gradient_noise=matrix)
 
 
+class _OfInputs:
+    """What losses share whose samples are inputs, each from its own distribution."""
+
+    parameters: tuple[str, ...]
+    inputs: Mapping[str, Distribution]
+
+    def _drawn(self, samples: int, seed: int) -> Array:
+        """Return samples of the inputs, shape (samples, inputs)."""
+        key, rows = draws.key(seed, "data"), np.arange(samples)
+        uniforms = draws.uniforms(key, draws.STREAM_DATA_INPUT, rows, 0, len(self.inputs))
+        columns = [source.quantile(uniforms[:, k]) for k, source in enumerate(self.inputs.values())]
+        return np.stack(columns, axis=1) if columns else np.zeros((samples, 0))
+
+    def _nodes(self) -> tuple[Array, Array]:
+        """Return Gauss nodes that stand for the inputs, shape (nodes, inputs), and their weights."""
+        if len(self.inputs) > max(POPULATION_NODES):
+            raise InputError(f"the population takes at most {max(POPULATION_NODES)} inputs, found {len(self.inputs)}")
+        rules = [source.nodes(POPULATION_NODES[len(self.inputs)]) for source in self.inputs.values()]
+        weights = functools.reduce(np.multiply.outer, [weight for _, weight in rules], np.ones(())).ravel()
+        return np.reshape(np.meshgrid(*(x for x, _ in rules), indexing="ij"), (len(rules), len(weights))).T, weights
+
+    def _mean_of(self, sample_loss: Any, residuals: Sequence[Any], data: Array, weights: Array, n: int | None) -> Loss:
+        """Return the mean over the data, by their moments where the sample loss is polynomial in functions of them."""
+        data_symbols = (*(inputs := tuple(symbol(name) for name in self.inputs)), *residuals)
+        separated = separate(sample_loss, data_symbols)
+        pieces = None if separated else split(sample_loss, data_symbols)
+        if n is None and not all(source.family == "choice" for source in self.inputs.values()):
+            # An integral, which Gauss nodes miss even where only the truth has kinks.
+            pieces = split(sample_loss.xreplace(dict.fromkeys(residuals, sympy.S.Zero)), inputs)
+            pieces = pieces if pieces and len(inputs) == 1 and pieces.degrees is not None else None
+        return Loss(
+            parameters=self.parameters,
+            sample_loss=separated.expression if separated else sample_loss,
+            columns=separated.symbols if separated else data_symbols,
+            column_expressions=separated.statistics if separated else data_symbols,
+            is_affine=separated is not None,
+            data_symbols=data_symbols,
+            data=data,
+            weights=weights,
+            samples=n,
+            sources=tuple(self.inputs.values()),
+            pieces=pieces,
+        )
+
+
 @dataclass(frozen=True)
-class Regression:
+class Regression(_OfInputs):
     """y = f(x, w) + sigma e with e standard normal; the data come from the truth f0(x) with the same noise.
 
     Several outputs are several expressions. Raises InputError, placed at the field that is wrong.
@@ -241,68 +287,60 @@ class Regression:
 
     def sampled(self, samples: int, seed: int) -> Loss:
         """Return K_n on a data set of n = `samples`, a pure function of `seed`."""
-        key = draws.key(seed, "data")
-        columns = [
-            source.quantile(draws.uniforms(key, draws.STREAM_DATA_INPUT, np.arange(samples), 0, len(self.inputs))[:, k])
-            for k, source in enumerate(self.inputs.values())
-        ]
-        uniforms = draws.uniforms(key, draws.STREAM_DATA_NOISE, np.arange(samples), 0, len(self.model))
+        key, rows = draws.key(seed, "data"), np.arange(samples)
+        uniforms = draws.uniforms(key, draws.STREAM_DATA_NOISE, rows, 0, len(self.model))
         residuals = Distribution.parse(f"normal(0, {self.noise!r})").quantile(uniforms)
-        data = np.column_stack([*columns, residuals])
-        weights = np.full(samples, 1 / samples)
+        data, weights = np.column_stack([self._drawn(samples, seed), residuals]), np.full(samples, 1 / samples)
         constant = len(self.model) / 2 * math.log(2 * math.pi * self.noise**2)
         entropy = float((residuals**2).sum(axis=1).mean() / (2 * self.noise**2)) + constant
         return self._loss(data, weights, samples, entropy)
 
     def population(self) -> Loss:
         """Return K: Gauss nodes over the inputs stand for the data, and e = 0."""
-        if len(self.inputs) > max(POPULATION_NODES):
-            raise InputError(f"the population takes at most {max(POPULATION_NODES)} inputs, found {len(self.inputs)}")
-        count = POPULATION_NODES.get(len(self.inputs), 1)
-        rules = [source.nodes(count) for source in self.inputs.values()]
-        nodes = np.meshgrid(*(x for x, _ in rules), indexing="ij")
-        weights = functools.reduce(np.multiply.outer, [weight for _, weight in rules], np.ones(()))
-        size = weights.size
-        data = np.column_stack([*(x.ravel() for x in nodes), np.zeros((size, len(self.model)))])
+        nodes, weights = self._nodes()
+        data = np.column_stack([nodes, np.zeros((len(weights), len(self.model)))])
         entropy = len(self.model) / 2 * (1 + math.log(2 * math.pi * self.noise**2))
-        return self._loss(data, weights.ravel(), None, entropy)
+        return self._loss(data, weights, None, entropy)
 
     def _loss(self, data: Array, weights: Array, samples: int | None, entropy: float) -> Loss:
-        inputs = tuple(symbol(name) for name in self.inputs)
         residuals = tuple(sympy.Symbol(f"_e{o}", real=True) for o in range(len(self.model)))
         misfits = [f - f0 for f, f0 in zip(self._model, self._truth, strict=True)]
-        scale = sympy.Rational(repr(self.noise)) ** 2 * 2
-        sample_loss = sum(m**2 - 2 * m * e for m, e in zip(misfits, residuals, strict=True)) / scale
-        data_symbols = (*inputs, *residuals)
-        separated = separate(sample_loss, data_symbols)
-        symbols = tuple(symbol(name) for name in self.parameters)
         sigma = sympy.Rational(repr(self.noise))
-        return Loss(
-            parameters=self.parameters,
-            sample_loss=separated.expression if separated else sample_loss,
-            columns=separated.symbols if separated else data_symbols,
-            column_expressions=separated.statistics if separated else data_symbols,
-            is_affine=separated is not None,
-            data_symbols=data_symbols,
-            data=data,
-            weights=weights,
-            samples=samples,
+        sample_loss = sum(m**2 - 2 * m * e for m, e in zip(misfits, residuals, strict=True)) / (2 * sigma**2)
+        loss = self._mean_of(sample_loss, residuals, data, weights, samples)
+        return replace(
+            loss,
             entropy=entropy,
-            sources=(*self.inputs.values(), *(Distribution("normal", (0.0, self.noise)) for _ in residuals)),
+            sources=(*loss.sources, *(Distribution("normal", (0.0, self.noise)) for _ in residuals)),
             misfits=tuple(misfits),
-            residual_jacobian=tuple(tuple(d / sigma for d in gradient(f, symbols)) for f in self._model),
-            pieces=self._pieces(sample_loss, inputs, residuals, samples, separated is not None),
+            residual_jacobian=tuple(tuple(d / sigma for d in gradient(f, loss.symbols)) for f in self._model),
         )
 
-    def _pieces(
-        self, sample_loss: Any, inputs: Sequence[Any], residuals: Sequence[Any], samples: int | None, separable: bool
-    ) -> Pieces | None:
-        discrete = all(source.family == "choice" for source in self.inputs.values())
-        if samples is not None or discrete:
-            return None if separable else split(sample_loss, (*inputs, *residuals))
-        # An integral, which Gauss nodes miss even where only the truth has kinks.
-        pieces = split(sample_loss.xreplace(dict.fromkeys(residuals, sympy.S.Zero)), inputs)
-        return pieces if pieces and len(inputs) == 1 and pieces.degrees is not None else None
+
+@dataclass(frozen=True)
+class Contrast(_OfInputs):
+    """A model p(x | w) of any kind, by its contrast with the truth q: l(w, x) = log q(x) - log p(x | w).
+
+    x is made of the inputs. K = E_q l, the Kullback-Leibler divergence, is nowhere negative; K_n, a mean over samples,
+    is so near its minimum. S_n is left out: `entropy` is 0. Raises InputError, placed at the field that is wrong.
+    """
+
+    parameters: tuple[str, ...]
+    contrast: str
+    inputs: Mapping[str, Distribution]
+
+    def sampled(self, samples: int, seed: int) -> Loss:
+        """Return K_n on a data set of n = `samples`, a pure function of `seed`."""
+        return self._loss(self._drawn(samples, seed), np.full(samples, 1 / samples), samples)
+
+    def population(self) -> Loss:
+        """Return K: Gauss nodes over the inputs stand for the data."""
+        return self._loss(*self._nodes(), None)
+
+    def _loss(self, *data: Any) -> Loss:
+        contrast = _parse(self.contrast, (*self.parameters, *self.inputs), "contrast")
+        loss = self._mean_of(contrast, (), *data)
+        return replace(loss, residual_jacobian=(gradient(contrast, loss.symbols),))
 
 
 def _parse(text: str | float, names: Sequence[str], *where: str | int) -> Any:

@@ -213,8 +213,8 @@ def test_several_outputs_and_inputs():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: waic(power(1).population(), LINE), "needs a regression model on its samples"),
-        (lambda: waic(potential(("w",), "w**2"), LINE), "needs a regression model on its samples"),
+        (lambda: waic(power(1).population(), LINE), "needs a model on its samples"),
+        (lambda: waic(potential(("w",), "w**2"), LINE), "needs a model on its samples"),
         (lambda: waic(power(1).sampled(5, 1), LINE, beta=0.0), "beta is 0.0"),
         (lambda: expectations(waic(power(1).sampled(5, 1), LINE), 0.5, 0.5), "at least two"),
         (lambda: expectations(waic_over_data_sets(power(1), LINE, 5, (1, 2), beta=0.5), 0.5, 0.5), "beta = 1"),

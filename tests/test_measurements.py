@@ -121,7 +121,7 @@ def test_particles_and_measurements_go_together() -> None:
             "found the number 3; allowed: a number of at l",
         ),
         (ARMS, ("seed: 3\n", "measurements: {llc: {at: {w3: 1}}}\n"), "unknown parameter 'w3'; known: w1, w2"),
-        (WELLS, ("seed: 1\n", "measurements: {waic: {}}\n"), "WAIC needs a regression model; here is a bare potential"),
+        (WELLS, ("seed: 1\n", "measurements: {waic: {}}\n"), "WAIC needs a model with data; here is a bare potential"),
         (WELLS, ("seed: 1\n", "measurements: {llc: {}}\n"), "give nbeta"),
         (ARMS, WITHOUT_PARTICLES, "nothing is asked: allowed are populations, measurements, or both"),
     ],

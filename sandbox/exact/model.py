@@ -35,7 +35,7 @@ class Squares:
 
 
 def squares_of(loss: Loss) -> Squares | None:
-    """Return the generators of a regression's K; None for a potential, a piecewise model, or where none were found."""
+    """Return the generators of a regression's K; None for other losses, a piecewise model, or where none were found."""
     if loss.pieces is not None:
         # With kinks in the parameters' hands f has no power series at the points that matter.
         return None

@@ -80,7 +80,7 @@ def _normal_crossing(loss: Loss, point: Array) -> LearningCoefficient | None:
 def _factors(loss: Loss) -> list[tuple[Any, int]] | None:
     """Return the factors of K with their exponents, up to factors without zeros near W0; None where K is no product."""
     expression, power = loss.sample_loss, 1
-    if loss.misfits:
+    if loss.data_symbols:
         squares = squares_of(loss)
         if squares is None or len(squares.generators) != 1:
             return None

@@ -77,7 +77,7 @@ def of_stratum(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> LearningC
 def at_rational(loss: Loss, point: Point) -> LearningCoefficient | None:
     """Return λ and m of K at a point of W0 with rational coordinates; None where K is not understood there."""
     try:
-        if not loss.misfits:
+        if not loss.data_symbols:
             return local.at(loss.sample_loss, loss.symbols, point)
         squares = squares_of(loss)
         if squares is None:

@@ -104,7 +104,7 @@ def model_of(gradient: Estimator, covariance: Covariance) -> Estimator:
 
 def _samples(loss: Loss) -> tuple[Array, Array]:
     """Return the columns of all samples and their weights; of the population, with the observation noise's moments."""
-    if loss.samples is not None:
+    if loss.samples is not None or not loss.misfits:
         return loss.table, loss.weights
     outputs = len(loss.misfits)
     deviations = np.array([source.arguments[1] for source in loss.sources[-outputs:]])

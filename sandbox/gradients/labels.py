@@ -17,6 +17,8 @@ def labelled(loss: Loss, gradient: Estimator, deviation: float) -> Loss:
     Its mean gradient is that of `loss`, K: labels f0(x) interpolate. Raises InputError for what draws no fresh samples.
     A finite data set of interpolated labels is a population too, with inputs from `choice(...)`.
     """
+    if loss.data_symbols and not loss.misfits:
+        raise InputError("label noise needs labels; allowed: a regression (model and truth), found a contrast")
     if not isinstance(gradient, Minibatch) or gradient.draw != "fresh":
         message = "fresh labels need fresh samples, `samples: population` with {minibatch: B, draw: fresh}"
         raise InputError(f"{message}; a finite data set is a population whose inputs are choice(value, value, ...)")

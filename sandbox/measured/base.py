@@ -12,7 +12,7 @@ import xarray as xr
 
 from sandbox.errors import InputError
 from sandbox.exact import LearningCoefficient
-from sandbox.loss import Loss, Regression
+from sandbox.loss import Contrast, Loss, Regression
 from sandbox.measured.tracks import Track
 from sandbox.prior import Prior
 from sandbox.quantity import Quantity
@@ -48,7 +48,7 @@ class Subject(Protocol):
         """Its limit for many samples."""
 
     @property
-    def regression(self) -> Regression | None:
+    def model(self) -> Regression | Contrast | None:
         """What makes both; None for a potential."""
 
     @property

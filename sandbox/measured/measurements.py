@@ -160,15 +160,15 @@ class Waic(Measurement):
 
     def check(self, subject: Subject) -> None:
         """Refuse a potential, which has no data."""
-        if subject.regression is None:
-            raise InputError("WAIC needs a regression model; here is a bare potential")
+        if subject.model is None:
+            raise InputError("WAIC needs a model with data; here is a bare potential")
 
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return each data set's losses, and their means beside theory with the ν that they show."""
-        if subject.regression is None:
-            raise InputError("WAIC needs a regression model; here is a bare potential")
+        if subject.model is None:
+            raise InputError("WAIC needs a model with data; here is a bare potential")
         seeds = range(subject.seed, subject.seed + self.data_sets)
-        sets = waic_over_data_sets(subject.regression, subject.prior, self.samples, list(seeds))
+        sets = waic_over_data_sets(subject.model, subject.prior, self.samples, list(seeds))
         value = _value(subject)
         fluctuation = float(sets["singular_fluctuation"].mean())
         means = expectations(sets, value, fluctuation)
@@ -276,7 +276,7 @@ def _singular(subject: Subject, n: Array) -> Array:
 
 def _loss_of(subject: Subject) -> Callable[[int], Loss]:
     """Return n -> a loss on n samples where there is a model with samples, else the population's."""
-    regression = subject.regression
-    if regression is None or subject.loss.samples is None:
+    model = subject.model
+    if model is None or subject.loss.samples is None:
         return lambda _: subject.population_loss
-    return lambda n: regression.sampled(n, subject.seed)
+    return lambda n: model.sampled(n, subject.seed)

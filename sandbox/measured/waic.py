@@ -23,7 +23,7 @@ import xarray as xr
 
 from sandbox.errors import InputError
 from sandbox.expression import numpy_function
-from sandbox.loss import Loss, Regression
+from sandbox.loss import Contrast, Loss, Regression
 from sandbox.measured.labelled import Array, labelled, scalar
 from sandbox.posterior import Measure, posterior
 from sandbox.prior import Prior
@@ -54,7 +54,7 @@ def waic(
 ) -> xr.Dataset:
     """Return the in-sample and out-of-sample losses of one data set, and ν from it: one to three parameters.
 
-    loss: a regression's on its samples. beta: inverse temperature. tolerance: relative error of the evidence, unless
+    loss: a model's on its samples. beta: inverse temperature. tolerance: relative error of the evidence, unless
     given 1e-6, in three dimensions 1e-4.
     input_nodes: Gauss nodes per input for fresh data, unless given INPUT_NODES; on tanh(2 w x), w <= 1, x standard
     normal, 55 left a relative error of 5e-4 in E[K], and 128 an absolute one of 2e-6.
@@ -62,10 +62,11 @@ def waic(
     The Dataset has, per sample and over S_n: `training` (T_n), `waic`, `cross_validation` (leave one out, exactly:
     -1/n sum log p(y_i | x_i, the others), from this one posterior), `gibbs_training`; over S: `generalisation` (G_n),
     `gibbs_generalisation`; `functional_variance` (V_n), `singular_fluctuation` (beta V_n / 2, whose mean tends to ν);
-    and S_n and S as `entropy` and `population_entropy`. Raises InputError for a loss without samples.
+    and S_n and S as `entropy` and `population_entropy`, which a contrast leaves out (0). Raises InputError for a loss
+    without samples.
     """
-    if loss.samples is None or not loss.residual_jacobian:
-        raise InputError("WAIC needs a regression model on its samples; here is the population or a bare potential")
+    if loss.samples is None:
+        raise InputError("WAIC needs a model on its samples; here is the population or a bare potential")
     if not (math.isfinite(beta) and beta > 0):
         raise InputError(f"beta is {beta}; it must be finite and above 0")
     n = loss.samples
@@ -92,7 +93,7 @@ def waic(
 
 
 def waic_over_data_sets(
-    model: Regression,
+    model: Regression | Contrast,
     prior: Prior,
     samples: int,
     seeds: Sequence[int],
@@ -155,8 +156,8 @@ def _in_sample(loss: Loss, measure: Measure, beta: float) -> tuple[float, float,
 
 def _out_of_sample(loss: Loss, measure: Measure, input_nodes: int | None) -> tuple[float, float]:
     """Return G_n - S and E[K], over Gauss nodes of inputs and residuals."""
-    outputs = len(loss.residual_jacobian)
-    inputs, residuals = loss.sources[:-outputs], loss.sources[-outputs:]
+    count = len(loss.sources) - len(loss.misfits)
+    inputs, residuals = loss.sources[:count], loss.sources[count:]
     count = input_nodes or INPUT_NODES.get(len(inputs), 6)
     rules = [*(source.nodes(count) for source in inputs), *(source.nodes(RESIDUAL_NODES) for source in residuals)]
     nodes = np.stack([x.ravel() for x in np.meshgrid(*(x for x, _ in rules), indexing="ij")], axis=1)
@@ -190,5 +191,5 @@ def _log_mean(logs: Array, weights: Array) -> Array:
 
 def _population_entropy(loss: Loss) -> float:
     """Return S, that of the residuals: normals, which come last among the sources."""
-    residuals = loss.sources[-len(loss.residual_jacobian) :]
+    residuals = loss.sources[len(loss.sources) - len(loss.misfits) :]
     return sum((1 + math.log(2 * math.pi * source.scale**2)) / 2 for source in residuals)

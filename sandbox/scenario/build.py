@@ -12,6 +12,7 @@ from sandbox import kernel
 from sandbox.errors import InputError, Problem, nearest
 from sandbox.expression import check_name, parse
 from sandbox.gradients import ESTIMATORS, Estimator, model_of
+from sandbox.loss import Contrast as ContrastLoss
 from sandbox.loss import Loss
 from sandbox.loss import Regression as RegressionLoss
 from sandbox.loss import potential as potential_loss
@@ -22,6 +23,7 @@ from sandbox.rules import RULES, Rule, Sgd
 from sandbox.scenario.document import AtKey, Path
 from sandbox.scenario.schema import (
     PRIOR,
+    Contrast,
     Decomposition,
     Expression,
     Isotropic,
@@ -51,7 +53,7 @@ class Builder:
         self.names = tuple(settings.parameters)
         self._check_names()
         self.prior = self._prior()
-        self.regression: RegressionLoss | None = None
+        self.model: RegressionLoss | ContrastLoss | None = None
         self.loss, self.population_loss = self._losses()
         self.nbeta = self._nbeta()
 
@@ -82,7 +84,7 @@ class Builder:
 
     def _check_names(self) -> None:
         loss = self.settings.loss
-        inputs = tuple(loss.inputs) if isinstance(loss, Regression) else ()
+        inputs = () if isinstance(loss, Potential) else tuple(loss.inputs)
         for path, names in ((("parameters",), self.names), (("loss", "inputs"), inputs)):
             for name in names:
                 try:
@@ -123,7 +125,7 @@ class Builder:
         """Return the loss that particles follow and its limit for many samples: the same where there are no samples."""
         loss = self.settings.loss
         with self.at("loss"):
-            return self._potential(loss) if isinstance(loss, Potential) else self._regression(loss)
+            return self._potential(loss) if isinstance(loss, Potential) else self._model_losses(loss)
         return None, None
 
     def _potential(self, loss: Potential) -> tuple[Loss | None, Loss | None]:
@@ -142,23 +144,30 @@ class Builder:
         built = potential_loss(self.names, str(loss.potential), rows)
         return built, built
 
-    def _regression(self, loss: Regression) -> tuple[Loss | None, Loss | None]:
+    def _model_losses(self, loss: Regression | Contrast) -> tuple[Loss | None, Loss | None]:
         before = len(self.problems)
         inputs = {}
         for name, text in loss.inputs.items():
             with self.at("loss", "inputs", name):
                 inputs[name] = distribution(text)
-        self.expressions(loss.model, (*self.names, *loss.inputs), "loss", "model")
-        self.expressions(loss.truth, tuple(loss.inputs), "loss", "truth")
+        if isinstance(loss, Contrast):
+            self.expressions(loss.contrast, (*self.names, *loss.inputs), "loss", "contrast")
+        else:
+            self.expressions(loss.model, (*self.names, *loss.inputs), "loss", "model")
+            self.expressions(loss.truth, tuple(loss.inputs), "loss", "truth")
         if len(self.problems) > before:
             return None, None
-        regression = RegressionLoss(self.names, _texts(loss.model), _texts(loss.truth), inputs, loss.noise)
-        self.regression = regression
-        population = regression.population()
+        model = (
+            ContrastLoss(self.names, str(loss.contrast), inputs)
+            if isinstance(loss, Contrast)
+            else RegressionLoss(self.names, _texts(loss.model), _texts(loss.truth), inputs, loss.noise)
+        )
+        self.model = model
+        population = model.population()
         # A text here can only say "population".
         if isinstance(loss.samples, str):
             return population, population
-        return regression.sampled(loss.samples, self.settings.seed), population
+        return model.sampled(loss.samples, self.settings.seed), population
 
     def expressions(
         self, text: Expression | Sequence[Expression], names: Sequence[str], *path: str | int

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from sandbox.errors import Problem, nearest
 from sandbox.scenario.document import AtKey, Path, kind
-from sandbox.scenario.schema import schema
+from sandbox.scenario.schema import loss_kind, schema
 
 Node = dict[str, Any]
 """A piece of JSON Schema without references and alternatives."""
@@ -193,9 +193,8 @@ def _agrees(node: Node, value: Any) -> bool:
     fixed = {key: inner["const"] for key, inner in properties.items() if "const" in inner}
     if any(key in value and value[key] != constant for key, constant in fixed.items()):
         return False
-    # A loss has no key that names its kind: the keys it has say so, as for `_loss_tag`.
-    if node.get("title") in ("Potential", "Regression"):
-        return bool(node["title"] == "Potential") == bool({"potential", "gradient_noise"} & value.keys())
+    if node.get("title") in ("Potential", "Contrast", "Regression"):
+        return bool(node["title"] == loss_kind(value))
     return bool(node.get("type", "object") == "object")
 
 

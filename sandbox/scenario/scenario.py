@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sandbox import exact
 from sandbox.errors import InputError, nearest
 from sandbox.gradients import Estimator
-from sandbox.loss import Loss, Regression
+from sandbox.loss import Contrast, Loss, Regression
 from sandbox.measured.base import Measurement
 from sandbox.prior import Prior
 from sandbox.quantity import Quantity
@@ -48,7 +48,7 @@ class Scenario:
 
     `text` reproduces it: `loads(text, filename)` returns an equal scenario. `prior` is cut to the box; `walls` says
     what the edge of its support does to particles. `population_loss` is the limit of `loss` for many samples;
-    `regression` makes both, None for a potential. `nbeta` is the posterior's inverse temperature times n.
+    `model` makes both, None for a potential. `nbeta` is the posterior's inverse temperature times n.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Scenario:
     walls: Literal["reflecting", "open"]
     loss: Loss = field(compare=False)
     population_loss: Loss = field(compare=False)
-    regression: Regression | None = field(compare=False)
+    model: Regression | Contrast | None = field(compare=False)
     zero_set: ZeroSet = field(compare=False)
     derived: tuple[Quantity, ...]
     view: tuple[Quantity, Quantity] | None
@@ -113,7 +113,7 @@ def loads(text: str, filename: str) -> Scenario:
         walls=settings.box.walls,
         loss=loss,
         population_loss=population_loss,
-        regression=builder.regression,
+        model=builder.model,
         zero_set=zero_set,
         derived=truth.derived,
         view=truth.view,

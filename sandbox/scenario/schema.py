@@ -21,9 +21,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def loss_kind(value: Any) -> str:
+    """Return the class of loss that is meant: no key names it, the keys that are there say so."""
+    keys = {"potential": "Potential", "gradient_noise": "Potential", "contrast": "Contrast"}
+    found = [kind for key, kind in keys.items() if isinstance(value, dict) and key in value]
+    return (*found, "Regression")[0]
+
+
 def _loss_tag(value: Any) -> str:
-    is_potential = isinstance(value, dict) and ("potential" in value or "gradient_noise" in value)
-    return "<potential>" if is_potential else "<regression>"
+    return f"<{loss_kind(value)}>"
 
 
 # The bounds stand before the conversion, inside it, so that JSON Schema knows them.
@@ -64,6 +70,16 @@ class Regression(Settings):
     truth: Expression | Expressions = Field(description="f0(x), in the inputs; a list for several outputs")
     inputs: dict[str, Distribution] = Field(default={}, description="input: distribution")
     noise: float = Field(default=1.0, ge=1e-30, le=1e30, description="standard deviation of the observation noise")
+    samples: Samples | Literal["population"] = Field(
+        description="n, or population for the expected loss and fresh samples"
+    )
+
+
+class Contrast(Settings):
+    """A model p(x | w) of any kind, by its contrast with the truth q."""
+
+    contrast: Expression = Field(description="log q(x) - log p(x | w), in the parameters and the inputs that make up x")
+    inputs: dict[str, Distribution] = Field(min_length=1, description="input: distribution; together the truth")
     samples: Samples | Literal["population"] = Field(
         description="n, or population for the expected loss and fresh samples"
     )
@@ -222,8 +238,14 @@ class ScenarioSettings(Settings):
     parameters: dict[str, Distribution] = Field(min_length=1, description="parameter: its prior, in order")
     box: Box = Field(default=Box(), description="cuts the prior; says what walls do to particles")
     loss: Annotated[
-        Annotated[Regression, Tag("<regression>")] | Annotated[Potential, Tag("<potential>")], Discriminator(_loss_tag)
-    ] = Field(description="a regression (model, truth, inputs, noise, samples) or a potential K(w)")
+        Annotated[Regression, Tag("<Regression>")]
+        | Annotated[Contrast, Tag("<Contrast>")]
+        | Annotated[Potential, Tag("<Potential>")],
+        Discriminator(_loss_tag),
+    ] = Field(
+        description="a regression (model, truth, inputs, noise, samples), a contrast log q - log p (contrast, inputs, "
+        "samples) or a potential K(w)"
+    )
     nbeta: float | None = Field(
         default=None, gt=0, description="inverse temperature times n of the posterior; n unless said"
     )

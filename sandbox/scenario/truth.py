@@ -10,7 +10,7 @@ import sympy
 
 from sandbox.errors import InputError, Problem, nearest
 from sandbox.expression import check_name, parse_conditions, symbol
-from sandbox.loss import Loss
+from sandbox.loss import Contrast, Loss
 from sandbox.quantity import Quantity
 from sandbox.scenario.build import Builder, fraction
 from sandbox.scenario.document import Path
@@ -36,8 +36,8 @@ class Truth:
     def _support(self) -> dict[Any, Any]:
         """Return the ends of the inputs' supports, where finite, by the symbols that stand for them."""
         ends: dict[Any, Any] = {}
-        regression = self.builder.regression
-        for name, source in (regression.inputs if regression else {}).items():
+        model = self.builder.model
+        for name, source in (model.inputs if model else {}).items():
             values = (
                 (min(source.arguments), max(source.arguments))
                 if source.family == "choice"
@@ -58,7 +58,7 @@ class Truth:
                 self.builder.at_key(error.problems[0].message, "derived", name)
             taken = {
                 *self.names,
-                *(self.builder.regression.inputs if self.builder.regression else ()),
+                *(self.builder.model.inputs if self.builder.model else ()),
                 *(s.name for s in self.known),
             }
             if name in taken:
@@ -93,6 +93,9 @@ class Truth:
         symmetries = self._symmetries()
         if len(builder.problems) > before or builder.prior is None or builder.population_loss is None:
             return None
+        if isinstance(builder.model, Contrast):
+            with builder.at("loss", "contrast"):
+                _check_contrast(builder.population_loss, builder.prior.quantile(lattice(512, len(self.names))))
         zero_set = ZeroSet(self.names, strata, builder.settings.tube, symmetries)
         with builder.at("strata"):
             zero_set.check(builder.population_loss, builder.prior)
@@ -171,6 +174,18 @@ class Truth:
             message = "not an exchange: each parameter must be the image of exactly one (give both: a1: a2, a2: a1)"
             self.builder.problems.append(Problem(message, path))
         return Symmetry(tuple(axes), tuple(signs)) if len(self.builder.problems) == before else None
+
+
+def _check_contrast(loss: Loss, points: np.ndarray) -> None:
+    """Raise InputError where the mean over the truth is negative, which no divergence is."""
+    excess = loss.excess(points)
+    worst = int(np.argmin(np.where(np.isnan(excess), np.inf, excess)))
+    if excess[worst] < -_ROUNDING * (1 + np.nanmedian(np.abs(excess))):
+        at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(loss.parameters, points[worst], strict=True))
+        raise InputError(
+            f"its mean over the inputs is {excess[worst]:.4g} at {at}; allowed is log q(x) - log p(x | w) with the "
+            "density q of what the inputs make, whose mean is nowhere negative"
+        )
 
 
 def _check_symmetry(symmetry: Symmetry, loss: Loss, points: np.ndarray) -> None:

@@ -172,7 +172,7 @@ def _moments_of(loss: Loss) -> tuple[Array, Array]:
 
     The Hessian is affine in the residuals, whose covariance two rows for each of them have.
     """
-    if loss.samples is not None:
+    if loss.samples is not None or not loss.misfits:
         return loss.data, loss.weights
     outputs = len(loss.misfits)
     deviations = np.array([source.arguments[1] for source in loss.sources[-outputs:]])
