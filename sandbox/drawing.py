@@ -158,7 +158,9 @@ def draw_zero_set(axes: Axes, scene: Scene) -> list[Artist]:
         others = [outline for j, outline in enumerate(outlines) if j != k and len(outline)]
         spot = label_spot(points, view, others, [label[None] for label in spots])
         crowd = sum(bool((np.abs(label - spot) < 0.06 * np.diff(view, axis=1)[:, 0]).all()) for label in spots)
-        top.append(_name(axes, stratum.name, spot, right=bool(spot[0] > view[0].mean()), row=crowd))
+        # Towards the middle; at the upper edge the name would run into the title.
+        right, below = bool(spot[0] > view[0].mean()), bool(spot[1] > view[1] @ (0.08, 0.92))
+        top.append(_name(axes, stratum.name, spot, right=right, below=below, row=crowd))
         spots.append(spot)
     return top
 
@@ -173,12 +175,12 @@ def _covered(points: Array, view: Array) -> float:
     return len(np.unique(cells, axis=0)) / 900
 
 
-def _name(axes: Axes, name: str, spot: Array, *, right: bool, row: int) -> Artist:
-    """Write a stratum's name beside a point of it, towards the middle of the view; `row` counts those already there."""
+def _name(axes: Axes, name: str, spot: Array, *, right: bool, below: bool, row: int) -> Artist:
+    """Write a stratum's name beside a point, which lies `right` of it, or above; `row` counts names already there."""
     return axes.annotate(
         name,
         (float(spot[0]), float(spot[1])),
-        xytext=(-8 if right else 8, 7 + 11 * row),
+        xytext=(-8 if right else 8, -14 - 11 * row if below else 7 + 11 * row),
         textcoords="offset points",
         ha="right" if right else "left",
         fontsize=8.5,
