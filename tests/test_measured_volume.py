@@ -11,11 +11,11 @@ from measured_cases import CASES, Case, Floats, case, crossing_volume, prior
 from scipy import stats
 
 from sandbox.errors import InputError, RunError
-from sandbox.measured import volume
+from sandbox.measured import moves, volume
 from sandbox.measured.fit import fit
 from sandbox.measured.splitting import Descent, Energy, descend
 from sandbox.measured.volume import jackknife, measure, pooled
-from sandbox.posterior import level_set, moves
+from sandbox.posterior import level_set
 
 CROSSINGS = {"x2y2": (0.5, 0.5), "x2y4": (0.5, 0.25), "x4y4": (0.25, 0.25)}
 
@@ -79,7 +79,7 @@ def test_positions_below_the_level_follow_their_law() -> None:
 
 def test_moves_without_their_jacobian_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     right = moves._scaled
-    monkeypatch.setattr(moves, "_scaled", lambda *a: (right(*a)[0], np.zeros(len(a[1]))))
+    monkeypatch.setattr(moves, "_scaled", lambda *a: (right(*a)[0], np.zeros(a[1].shape[1])))
     assert min(law_p_values(13)) < 1e-6
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sandbox.errors import InputError
-from sandbox.posterior.moves import FACTOR, KINDS, Crowd, Repertoire, drawn_sizes
+from sandbox.measured.moves import Crowd, Others, Repertoire
 
 Floats = NDArray[np.float64]
 Energy = Callable[[Floats], Floats]
@@ -32,8 +32,6 @@ _PROBES = 2048
 _POSITIVE = 0.25  # share of the particles with K = 0 that is a set with mass
 _TINY = 1e-20
 _STREAM = 0x5E7
-_BINS = 30  # of the sizes of moves, over 18 decades: the last is the rounding of a coordinate of the prior's scale
-_FAR = FACTOR**-0.3  # gain of a move relative to one whose size is in the bin above: far steps are dear on all scales
 
 
 class Prior(Protocol):
@@ -76,10 +74,7 @@ class Descent:
 
 @dataclass
 class Population:
-    """R replicas of N particles, flattened to M = R N: points (M, D), energies and log prior density (M,).
-
-    Points lie in memory coordinate by coordinate, which energies are quickest at.
-    """
+    """R replicas of N particles, flattened to M = R N: points (D, M), energies and log prior density (M,)."""
 
     energy: Energy
     prior: Prior
@@ -90,52 +85,44 @@ class Population:
     log_prior: Floats
 
     def __post_init__(self) -> None:
-        shape = len(KINDS), _BINS
-        self.repertoire, self._tally = Repertoire.fresh(*shape), Repertoire.tally(*shape)
-        self._start()
+        self.repertoire = Repertoire()
+        self._others = Others(self.points, self.replicas)
 
     @classmethod
     def drawn(cls, energy: Energy, prior: Prior, seed: int, replicas: int, particles: int) -> Population:
         """Draw `particles` for each replica from the prior."""
         rng = np.random.default_rng([seed, _STREAM])
-        points = np.asfortranarray(prior.quantile(rng.random((replicas * particles, len(prior.bounds)))))
-        return cls(energy, prior, rng, replicas, points, evaluated(energy, points), prior.log_density(points))
+        points = prior.quantile(rng.random((replicas * particles, len(prior.bounds))))
+        return cls(energy, prior, rng, replicas, points.T.copy(), evaluated(energy, points), prior.log_density(points))
 
     def step(self, level: float) -> float:
         """Let every particle try one move inside {K < level}; return the share that moved."""
-        kind = int(self.rng.choice(len(KINDS), p=self._kinds))
-        size, bins = drawn_sizes(self._sizes[kind], len(self.energies), self.rng)
-        proposal, log_jacobian = KINDS[kind](self._crowd, size, self.rng)
-        low, high = self.prior.bounds.T
-        inside = np.flatnonzero(((proposal >= low) & (proposal <= high)).all(axis=1))
-        energies = evaluated(self.energy, proposal[inside])
+        crowd = Crowd(self.points, self.prior.scale, self._others)
+        (proposal, log_jacobian), kind, decades = self.repertoire.propose(crowd, self.rng)
+        low, high = self.prior.bounds.T[:, :, None]
+        inside = np.flatnonzero(((proposal >= low) & (proposal <= high)).all(axis=0))
+        energies = evaluated(self.energy, proposal[:, inside].T)
         below = energies < level
         inside, energies = inside[below], energies[below]
-        log_prior = self.prior.log_density(proposal[inside])
+        log_prior = self.prior.log_density(proposal[:, inside].T)
         gain = log_prior - self.log_prior[inside] + log_jacobian[inside]
         accepted = np.log(self.rng.random(len(inside))) < gain
         chosen = inside[accepted]
-        self.points[chosen], self.energies[chosen] = proposal[chosen], energies[accepted]
+        self.points[:, chosen], self.energies[chosen] = proposal[:, chosen], energies[accepted]
         self.log_prior[chosen] = log_prior[accepted]
-        self._tally.count(kind, bins, chosen, _FAR ** bins[chosen], len(bins))
+        self.repertoire.count(kind, decades, chosen)
         return len(chosen) / len(self.energies)
 
     def noisy(self, level: float) -> bool:
         """Whether rounding decides which particles are below the level."""
-        probe = self.points[self.rng.integers(len(self.energies), size=_PROBES)]
+        probe = self.points[:, self.rng.integers(len(self.energies), size=_PROBES)].T
         change = rounding(self.energy, probe, self.prior.bounds, self.rng)
         return bool(np.mean(change > _NOISE * level) > _NOISY_SHARE)
 
     def settle(self) -> None:
         """Take note of where all stand and of which moves helped, for the moves at the next level."""
-        self.repertoire = self.repertoire.learned(self._tally)
-        self._tally = Repertoire.tally(len(KINDS), _BINS)
-        self._start()
-
-    def _start(self) -> None:
-        self._kinds, self._sizes = self.repertoire.kinds(), self.repertoire.sizes()
-        others = self.points.copy(order="F")
-        self._crowd = Crowd(self.points, others, self.prior.scale, self.prior.bounds, self.replicas)
+        self._others = Others(self.points, self.replicas)
+        self.repertoire.adapt()
 
     def resample(self, survives: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Replace, in each replica, those who do not survive (R, N) by copies of survivors; return the parents (M,).
@@ -148,7 +135,7 @@ class Population:
             alive, dead = np.flatnonzero(survives[r]), np.flatnonzero(~survives[r])
             parent[r, dead] = r * size + np.resize(self.rng.permutation(alive), len(dead))
         chosen = parent.ravel()
-        self.points, self.energies = np.asfortranarray(self.points[chosen]), self.energies[chosen]
+        self.points, self.energies = self.points[:, chosen], self.energies[chosen]
         self.log_prior = self.log_prior[chosen]
         return chosen
 
@@ -221,7 +208,7 @@ def descend(
         log_level=np.log(levels),
         log_volume=np.array(volumes),
         acceptance=np.array(acceptance),
-        points=np.ascontiguousarray(population.points).reshape(replicas, particles, -1),
+        points=population.points.T.reshape(replicas, particles, -1),
         energies=population.energies.reshape(replicas, particles),
         ancestors=np.array(families, dtype=np.int64),
         stopped=stopped,
