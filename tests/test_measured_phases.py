@@ -60,8 +60,11 @@ def test_it_says_where_one_phase_gives_way_to_another():
     assert said.startswith("flat leads at n = 3; regular takes over near n = ")
     level = float(said.split("; ")[1].rpartition(" ")[2])
     # Of two wells that hold all mass, the flat one has 1 less what the regular one has.
-    flat, regular = (part.partition(" has ")[2].partition(" at ")[0].split(", ") for part in said.split("; ")[2:])
-    np.testing.assert_allclose(np.add([float(v) for v in flat], [float(v) for v in regular]), 1.0, atol=1.1e-3)
+    told = said.partition("of the mass in the tubes at n = ")[2].partition(": ")[2].split("; ")
+    held = {part.split(" ", 1)[0]: [float(v) for v in part.split(" ", 1)[1].split(", ")] for part in told}
+    assert set(held) == {"flat", "regular"}
+    np.testing.assert_allclose(np.add(held["flat"], held["regular"]), 1.0, atol=1.1e-3)
+    np.testing.assert_allclose(held["flat"][0], direct(3)[1] / sum(direct(3)), atol=2e-3)
     grid = np.geomspace(0.9 * level, 1.1 * level, 3)
     signs = [np.sign(np.subtract(*direct(n))) for n in grid]
     assert (signs[0], signs[-1]) == (-1, 1)

@@ -69,16 +69,16 @@ def phases(witness: Witness, loss: Loss, zero_set: ZeroSet, samples: Sequence[fl
 
 
 def _said(shares: npt.NDArray[np.float64], samples: Sequence[float], names: Sequence[str]) -> str:
-    """Say which stratum holds most, between which n that changes, and what those that ever lead hold at each n."""
+    """Say which stratum holds most, between which n that changes, and what each holds at each n."""
     leaders = shares[:, :-1].argmax(axis=1)
     parts = [f"{names[leaders[0]]} leads at n = {samples[0]:g}"]
     for k in range(1, len(samples)):
         if leaders[k] != leaders[k - 1]:
             parts.append(f"{names[leaders[k]]} takes over near n = {_crossing(shares, samples, leaders, k):.3g}")
     within = shares[:, :-1] / np.maximum(shares[:, :-1].sum(axis=1, keepdims=True), 1e-300)
-    for leader in dict.fromkeys(leaders):
-        parts.append(f"of the mass in the tubes {names[leader]} has {', '.join(f'{v:.3f}' for v in within[:, leader])}")
-    return "; ".join(parts) + f" at n = {', '.join(f'{n:g}' for n in samples)}"
+    held = [f"{name} {', '.join(f'{v:.3f}' for v in within[:, k])}" for k, name in enumerate(names[:-1])]
+    at = ", ".join(f"{n:g}" for n in samples)
+    return "; ".join([*parts, f"of the mass in the tubes at n = {at}: {'; '.join(held)}"])
 
 
 def _crossing(shares: npt.NDArray[np.float64], samples: Sequence[float], leaders: Array, k: int) -> float:
