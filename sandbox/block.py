@@ -56,26 +56,26 @@ def scale(block: Any, factor: float) -> None:
 
 
 @lane_function
-def gather_row(rows: Any, table: Any, indices: Any, words: int, columns: int) -> None:
+def gather_row(rows: Any, table: Any, indices: Any, shift: int, columns: int) -> None:
     """Give each lane its own row of the table, in the layout of `paired`.
 
-    `indices` has `words` numbers for each lane, the last of which is its row: 2 where the others are what
-    `draw_indices` leaves below. `words` and `columns` are literals where it is called.
+    `indices` has a number for each lane, whose bits from `shift` on are its row: below are those that `draw_indices`
+    leaves. `shift` and `columns` are literals where it is called.
 
     A pair is read before it is stored, and lies together in the table and in `rows`: one load and one store of two
     numbers move it, which halves the time. Unsigned indices, as a signed one could count from the end and so part them.
     """
-    one = np.uint64(1)
+    one, below = np.uint64(1), np.uint64(shift)
     for p in range(columns // 2):
         c = np.uint64(2 * p)
         for i in range(LANES):
-            row, place = np.uint64(indices[words * (i + 1) - 1]), c * np.uint64(LANES) + np.uint64(2 * i)
+            row, place = np.uint64(indices[i]) >> below, c * np.uint64(LANES) + np.uint64(2 * i)
             first, second = table[row, c], table[row, c + one]
             rows[place] = first
             rows[place + one] = second
     if columns % 2 == 1:
         for i in range(LANES):
-            rows[(columns - 1) * LANES + i] = table[np.uint64(indices[words * (i + 1) - 1]), np.uint64(columns - 1)]
+            rows[(columns - 1) * LANES + i] = table[np.uint64(indices[i]) >> below, np.uint64(columns - 1)]
 
 
 @lane_function

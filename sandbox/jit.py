@@ -46,7 +46,7 @@ FLAGS: dict[str, Any] = {
 
 def lane_function(function: F) -> F:
     """Compile a function that works on one block of lanes or on one number; called from kernels only."""
-    compiled: F = numba.njit(**FLAGS)(function)
+    compiled: F = numba.njit(inline="always", **FLAGS)(function)
     return compiled
 
 

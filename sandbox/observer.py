@@ -44,26 +44,60 @@ class Observer:
         self.quantile = np.full((frames, len(scenario.derived), len(QUANTILES)), np.nan)
         self.last = np.full(scenario.particles, -1, np.int16)
         self.moves = np.zeros((frames, len(zero_set.strata), len(self.labels)), np.int64)
+        self._waiting: list[tuple[int, Array]] = []
 
     def look(self, frame: int, points: Array) -> None:
-        """Record the points (N, D) as they are at a frame; frames come in their order."""
+        """Record the points (N, D) as they are at a frame; frames come in their order.
+
+        Small frames wait for each other: to look at a few hundred points takes as long as at thousands.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             self.position[frame] = points[: self.kept]
-        excess, labels = [], np.full(len(points), len(self.labels) - 1)
-        present = np.ones(len(points), np.bool_)
+        self._waiting.append((frame, points))
+        if sum(len(points) for _, points in self._waiting) >= _OBSERVED:
+            self.finish()
+
+    def finish(self) -> None:
+        """Look at the points that wait."""
+        if not self._waiting:
+            return
+        frames, clouds = zip(*self._waiting, strict=True)
+        self._waiting = []
+        points = np.concatenate(clouds)
+        excess, labels = np.full(len(points), np.nan), np.full(len(points), len(self.labels) - 1)
+        alongs = np.full((len(self.arms), len(points)), np.nan)
         for first in range(0, len(points), _OBSERVED):
-            part = slice(first, first + _OBSERVED)
-            present[part] = ~diverged(self.scenario.prior, points[part])
-            here = points[part][present[part]]
-            labels[part][present[part]] = found = self.scenario.zero_set.labels(here)
-            excess.append(self._look_at(frame, here, found))
-        self.count[frame, -1] += (~present).sum()
+            rows = first + np.flatnonzero(~diverged(self.scenario.prior, points[first : first + _OBSERVED]))
+            labels[rows] = self.scenario.zero_set.labels(points[rows])
+            excess[rows] = self.scenario.loss.excess(points[rows])
+            for along, k in zip(alongs, self.arms, strict=True):
+                there = rows[labels[rows] == k]
+                along[there] = self.scenario.zero_set.along(points[there], k)
+        ends = np.cumsum([len(cloud) for cloud in clouds])
+        for frame, end, cloud in zip(frames, ends, clouds, strict=True):
+            own = slice(end - len(cloud), end)
+            self._count(frame, cloud, labels[own], excess[own], alongs[:, own])
+
+    def _count(self, frame: int, points: Array, labels: npt.NDArray[np.int64], excess: Array, alongs: Array) -> None:
+        """Record a frame's counts and averages; `alongs` (arms, N) are positions along each arm, nan off it."""
+        self.count[frame] = np.bincount(labels, minlength=len(self.labels))
         self._follow(frame, labels)
-        values = np.concatenate(excess)
-        if len(values):
-            self.mean[frame] = values.mean()
-            self.error[frame] = values.std() / math.sqrt(len(values))
+        for a, along in enumerate(alongs):
+            self.along[frame, a] = np.histogram(along[~np.isnan(along)], self.edges[a])[0]
+        present = labels < len(self.labels) - 1
+        if present.any():
+            self.mean[frame] = excess[present].mean()
+            self.error[frame] = excess[present].std() / math.sqrt(present.sum())
             self.quantile[frame] = quantiles(self.scenario.derived, points[present])
+        if frame == len(self.times) - 1:
+            self._count_by_tube(points[present])
+            self.tube_count[:, -1] = self.count[frame, -1]
+
+    def _count_by_tube(self, points: Array) -> None:
+        zero_set = self.scenario.zero_set
+        for first in range(0, len(points), _OBSERVED):
+            for f, found in enumerate(zero_set.labels_within(points[first : first + _OBSERVED], tube_radii(zero_set))):
+                self.tube_count[f, :-1] += np.bincount(found, minlength=len(zero_set.names))
 
     def _follow(self, frame: int, labels: npt.NDArray[np.int64]) -> None:
         """Count the moves since the last frame: from the stratum a particle was on last to another one, or away."""
@@ -73,19 +107,9 @@ class Observer:
         np.add.at(self.moves[frame], (self.last[moved], labels[moved]), 1)
         self.last = np.where(labels < strata, labels, np.where(labels == strata, self.last, -1)).astype(np.int16)
 
-    def _look_at(self, frame: int, points: Array, labels: npt.NDArray[np.int64]) -> Array:
-        zero_set = self.scenario.zero_set
-        self.count[frame, :-1] += np.bincount(labels, minlength=len(zero_set.names))
-        for a, k in enumerate(self.arms):
-            self.along[frame, a] += np.histogram(zero_set.along(points[labels == k], k), self.edges[a])[0]
-        if frame == len(self.times) - 1:
-            for f, found in enumerate(zero_set.labels_within(points, tube_radii(zero_set))):
-                self.tube_count[f, :-1] += np.bincount(found, minlength=len(zero_set.names))
-            self.tube_count[:, -1] = self.count[frame, -1]
-        return self.scenario.loss.excess(points)
-
     def dataset(self, population: Population) -> xr.Dataset:
         """Return the record, with names and units."""
+        self.finish()
         zero_set = self.scenario.zero_set
         gradient = {"estimator": population.gradient.name, **population.gradient.model_dump()}
         data = xr.Dataset(

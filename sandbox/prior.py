@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sympy
-from scipy import special, stats
+from scipy import special
 
 from sandbox import draws
 from sandbox.errors import InputError, nearest
@@ -72,19 +72,31 @@ class Distribution:
         return f"{self.family}({', '.join(f'{a:g}' for a in self.arguments)})"
 
     @functools.cached_property
-    def _frozen(self) -> Any:
-        if self.family == "uniform":
-            low, high = self.arguments
-            return stats.uniform(low, high - low)
-        return {"normal": stats.norm, "laplace": stats.laplace}[self.family](*self.arguments)
-
-    @functools.cached_property
     def _mass(self) -> float:
         """Mass of the untruncated density inside [low, high]."""
         # From the nearer tail: far above the centre, differences of the distribution function are all rounding.
         if self.low > self.centre:
-            return float(self._frozen.sf(self.low) - self._frozen.sf(self.high))
-        return float(self._frozen.cdf(self.high) - self._frozen.cdf(self.low))
+            return self._above(self.low) - self._above(self.high)
+        return self._below(self.high) - self._below(self.low)
+
+    def _below(self, x: float) -> float:
+        """Return the untruncated family's mass below x."""
+        return _standard_mass(self.family, (x - self.centre) / self.scale)
+
+    def _above(self, x: float) -> float:
+        """Return the untruncated family's mass above x, without cancellation: all families are symmetric."""
+        return _standard_mass(self.family, (self.centre - x) / self.scale)
+
+    def _at(self, below: Array) -> Array:
+        """Return the point below which the untruncated family has this mass, any shape."""
+        if self.family == "uniform":
+            low, high = self.arguments
+            return np.asarray(below * (high - low) + low)
+        centre, scale = self.arguments
+        if self.family == "normal":
+            return np.asarray(special.ndtri(below) * scale + centre)
+        tail = np.log(2 * np.minimum(below, 1 - below))
+        return np.asarray(np.where(below < 0.5, tail, -tail) * scale + centre)
 
     def log_density(self, x: Array) -> Array:
         """Return the log density at `x` (any shape), -inf outside [low, high]."""
@@ -118,17 +130,17 @@ class Distribution:
             # Labels without noise.
             return np.full(np.shape(u), self.centre)
         if self.low > self.centre:
-            free = self._frozen.isf(self._frozen.sf(self.low) - u * self._mass)
+            free = 2 * self.centre - self._at(self._above(self.low) - u * self._mass)
         else:
-            free = self._frozen.ppf(self._frozen.cdf(self.low) + u * self._mass)
+            free = self._at(self._below(self.low) + u * self._mass)
         draws: Array = np.clip(free, self.low, self.high)
         return draws
 
     @property
     def window(self) -> tuple[float, float]:
         """An interval that holds all but about WINDOW_TAIL of the mass on each side."""
-        low, high = self._frozen.ppf(WINDOW_TAIL), -self._frozen.ppf(WINDOW_TAIL) + 2 * self.centre
-        return max(low, self.low), min(high, self.high)
+        low = float(self._at(np.array(WINDOW_TAIL)))
+        return max(low, self.low), min(2 * self.centre - low, self.high)
 
     @property
     def centre(self) -> float:
@@ -191,6 +203,19 @@ class Distribution:
         if self.family == "laplace":
             return Sign(x - arguments[0]) / arguments[1]
         return sympy.Integer(0)
+
+
+def _standard_mass(family: str, away: float) -> float:
+    """Return a family's mass below its centre plus `away` scales.
+
+    Written out, as SciPy's distributions take half a second to import.
+    """
+    if family == "uniform":
+        return min(max((1 + away) / 2, 0.0), 1.0)
+    if family == "normal":
+        return float(special.ndtr(away))
+    tail = math.exp(-abs(away)) / 2
+    return tail if away < 0 else 1 - tail
 
 
 @dataclass(frozen=True)

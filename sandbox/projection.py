@@ -44,10 +44,15 @@ class Projection:
             for axis, value in self.constants.items():
                 result[:, axis] = value
             return result
-        near = np.flatnonzero(self._at_least(points) <= within)
+        least = self._at_least(points)
+        near = np.flatnonzero((least <= within) & (least < np.inf))
         result[:] = np.inf
         with np.errstate(all="ignore"):
-            self._descend(points[near].T, near, result, within)
+            if self._is_flat:
+                directions, offsets = self._flat
+                result[near] = points[near] - (points[near] @ directions + offsets) @ directions.T
+            else:
+                self._descend(points[near].T, near, result, within)
         return result
 
     @functools.cached_property
@@ -71,8 +76,19 @@ class Projection:
 
     @functools.cached_property
     def _evaluate(self) -> Callable[..., list[Array]]:
-        """The equations' values, then their slopes one equation after the other."""
-        return numpy_function(self.symbols, [*self.equations, *(d for slope in self._slopes for d in slope)])
+        """The equations' values, then those of their derivatives that are no constants, in the order of `_varying`."""
+        return numpy_function(self.symbols, [*self.equations, *(self._slopes[k][axis] for k, axis in self._varying)])
+
+    @functools.cached_property
+    def _varying(self) -> list[tuple[int, int]]:
+        """(equation, axis) of the derivatives that are no constants."""
+        return [(k, axis) for k, slope in enumerate(self._slopes) for axis, d in enumerate(slope) if not d.is_number]
+
+    @functools.cached_property
+    def _constant(self) -> Array:
+        """The equations' derivatives, 0 where they vary, shape (equations, D, 1)."""
+        slopes = [[float(d) if d.is_number else 0.0 for d in slope] for slope in self._slopes]
+        return np.array(slopes).reshape(len(self.equations), len(self.symbols), 1)
 
     @functools.cached_property
     def _flat(self) -> tuple[Array, Array]:
@@ -85,6 +101,11 @@ class Projection:
         left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
         kept = sizes > _INDEPENDENT * sizes.max(initial=0.0)
         return right[kept].T, offsets @ (left[:, kept] / sizes[kept])
+
+    @functools.cached_property
+    def _is_flat(self) -> bool:
+        """Whether all equations are affine, independent, and so without contradiction: then one step leads there."""
+        return not self._varying and self._flat[0].shape[1] == len(self.equations)
 
     def _at_least(self, points: Array) -> Array:
         """Return how far points (N, D) are at least, shape (N,): as far as from where the affine equations hold."""
@@ -100,8 +121,10 @@ class Projection:
         for _ in range(_STEPS):
             if not len(active):
                 return
-            found = np.stack(self._evaluate(*here))
-            values, slopes = found[:size], found[size:].reshape(size, *here.shape)
+            found = self._evaluate(*here)
+            values, slopes = np.stack(found[:size]), np.repeat(self._constant, here.shape[1], axis=2)
+            for (k, axis), derivative in zip(self._varying, found[size:], strict=True):
+                slopes[k, axis] = derivative
             move, steepness = least_move(slopes, values)
             here = here - move
             length = _norm(move)

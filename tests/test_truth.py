@@ -261,6 +261,7 @@ def test_moves_are_counted_from_the_stratum_a_particle_was_on_last():
     observer = Observer(scenario, np.arange(4))
     for k, points in enumerate(frames):
         observer.look(k, np.array(points))
+    observer.finish()
     assert observer.labels == ("flat", "sharp", "elsewhere", "diverged")
     # Rows: from flat, from sharp; columns: to flat, to sharp, elsewhere (never), diverged.
     assert observer.moves.tolist() == [
@@ -276,6 +277,7 @@ def test_quantiles_in_a_record_are_those_of_the_derived_values():
     points = scenario.prior.draw(400, 3, "test")
     observer = Observer(scenario, np.arange(2))
     observer.look(0, points)
+    observer.finish()
     gain = np.sort(points[:, 0] * points[:, 1])
     for value, level in zip(observer.quantile[0, 0], QUANTILES, strict=True):
         assert (gain < value).mean() <= level <= (gain <= value).mean()

@@ -155,8 +155,7 @@ def _solve(equations: list[Any], symbols: Sequence[Any], rounded: Sequence[Any],
 def generic_points(prior: Prior, zero_set: ZeroSet, k: int) -> Array:
     """Return a few points of stratum k that belong to no stratum before it, shape (M, D)."""
     points = zero_set.sample(prior, k, 64)
-    own = np.array([zero_set.labels(points[i : i + 1], _NEAR)[0] == k for i in range(len(points))], dtype=bool)
-    chosen: Array = points[own][:_GENERIC]
+    chosen: Array = points[zero_set.labels(points, _NEAR) == k][:_GENERIC]
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ def tree_size(expression: Any, known: dict[Any, int] | None = None) -> int:
     return size
 
 
+@functools.lru_cache(maxsize=4096)
 def _derivative(expression: Any, symbol: Any) -> Any:
     return settled(sympy.diff(expression, symbol))
 

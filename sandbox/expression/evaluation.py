@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -57,11 +58,14 @@ def numpy_function(symbols: Sequence[Any], expressions: Sequence[Any]) -> Callab
     The values are anything that broadcasts together; every result has the common shape and is the caller's own.
     Overflow and values outside a function's domain give inf and nan without a warning.
     """
+    return _compiled(tuple(symbols), tuple(expressions))
+
+
+@functools.lru_cache(maxsize=512)
+def _compiled(symbols: tuple[Any, ...], expressions: tuple[Any, ...]) -> Callable[..., list[Array]]:
     options = {"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True}
     printer = _Printer({**options, "user_functions": {name: name for name in _NUMPY}})
-    plain = sympy.lambdify(
-        list(symbols), list(expressions), modules=[_NUMPY, "numpy"], printer=printer, cse=common, dummify=True
-    )
+    plain = sympy.lambdify(symbols, expressions, modules=[_NUMPY, "numpy"], printer=printer, cse=common, dummify=True)
 
     def function(*values: ArrayLike) -> list[Array]:
         arrays = [np.asarray(value, dtype=np.float64) for value in values]
@@ -77,7 +81,9 @@ def _own(result: Any, shape: tuple[int, ...]) -> Array:
     """Return a result as an array of the common shape that nobody else holds."""
     if isinstance(result, np.ndarray) and result.shape == shape and result.dtype == np.float64:
         return result.copy()
-    return np.array(np.broadcast_to(result, shape), dtype=np.float64)
+    own = np.empty(shape)
+    own[...] = result
+    return own
 
 
 def common(expressions: Sequence[Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:

@@ -83,6 +83,12 @@ def _by_pieces(
         below, imports, functions = "gather_sums({0}, table, {1})", ["sandbox.search.gather_sums"], []
     walk = ("next_interval", "take_moments", "take_steps")
     each = below.format(f"levels[kink * {moments} * LANES :]", "bounds[kink * LANES :]")
+
+    def place(lines: str, which: range) -> tuple[str, ...]:
+        span = f"{which.start}, {which.stop}"
+        found = (f"{lines}(w, slopes, offsets)", f"{find}({arguments}, {span})", f"for kink in range({span}):")
+        return (*found, f"    {each}") if which else ()
+
     return Stage(
         imports=(
             *(f"sandbox.search.{name}" for name in (find, *walk)),
@@ -92,8 +98,8 @@ def _by_pieces(
         ),
         functions=(
             *functions,
-            _lines("fix_lines", symbols, pieces.kinks, range(moving, kinks)),
-            _lines("move_lines", symbols, pieces.kinks, range(moving)),
+            *_lines("fix_lines", symbols, pieces.kinks, range(moving, kinks)),
+            *_lines("move_lines", symbols, pieces.kinks, range(moving)),
             _add_interval(symbols, pieces, outputs),
         ),
         allocate=(
@@ -110,17 +116,11 @@ def _by_pieces(
             below.format("lowest", "end"),
             f"fill(end, {high})",
             below.format(f"levels[{kinks * moments} * LANES :]", "end"),
-            "fix_lines(w, slopes, offsets)",
-            f"{find}({arguments}, {moving}, {kinks})",
-            f"for kink in range({moving}, {kinks}):",
-            f"    {each}",
+            *place("fix_lines", range(moving, kinks)),
         ),
         estimate=(
             "fill(g, 0)",
-            "move_lines(w, slopes, offsets)",
-            f"{find}({arguments}, 0, {moving})",
-            f"for kink in range({moving}):",
-            f"    {each}",
+            *place("move_lines", range(moving)),
             f"fill(end, {low})",
             "copy(lower, lowest)",
             f"for crossed in range({kinks + 1}):",
@@ -132,15 +132,14 @@ def _by_pieces(
     )
 
 
-def _lines(name: str, symbols: Sequence[Any], kinks: Sequence[tuple[Any, Any]], which: range) -> str:
+def _lines(name: str, symbols: Sequence[Any], kinks: Sequence[tuple[Any, Any]], which: range) -> list[str]:
+    """Return the source of a lane function that sets slopes and offsets of some lines; of none, none."""
     outputs = {
         f"{array}[{k} * LANES + i]": part
         for k in which
         for array, part in zip(("slopes", "offsets"), kinks[k], strict=True)
     }
-    if not outputs:
-        return f"@lane_function\ndef {name}(w, slopes, offsets):\n    return"
-    return lane_code(name, ("w", "slopes", "offsets"), outputs, planes("w", symbols))
+    return [lane_code(name, ("w", "slopes", "offsets"), outputs, planes("w", symbols))] if outputs else []
 
 
 def _add_interval(symbols: Sequence[Any], pieces: Pieces, outputs: Sequence[Any]) -> str:

@@ -217,18 +217,17 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
             imports=("sandbox.block.gather_row", "sandbox.draws.draw_indices", "sandbox.draws.next_indices"),
             allocate=(
                 *allocate,
-                "products = np.empty(4 * LANES, np.uint64)",
-                "indices = products.view(np.uint32)",
+                "indices = np.empty(4 * LANES, np.uint64)",
                 f"per_word = int({constant(indices_per_word(len(loss.table)))})",
             ),
             draw=(
                 "group = sample // 4",
                 "if group % per_word == 0:",
-                f"    draw_indices(products, group // per_word, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                f"    draw_indices(indices, group // per_word, particle, step, {STREAM_BATCH}, key, table.shape[0])",
                 "else:",
-                "    next_indices(products, table.shape[0])",
+                "    next_indices(indices, table.shape[0])",
                 "for k in range(count):",
-                f"    {gather % 'indices[2 * k * LANES :], 2'}",
+                f"    {gather % 'indices[k * LANES :], 32'}",
             ),
         )
     permutation, position = {
@@ -249,7 +248,7 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
         draw=(
             "for k in range(count):",
             f"    fill_permuted(indices, {position} + k, table.shape[0], bits)",
-            f"    {gather % 'indices, 1'}",
+            f"    {gather % 'indices, 0'}",
         ),
     )
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize
 
 Floats = NDArray[np.float64]
 
@@ -198,7 +198,7 @@ def _fit(t: Floats, decline: Floats, variance: float, shape: Shape, start: int) 
     fresh = np.concatenate([[(decline[start:].sum() + grown) / u[-1]], centre])
     if shape.multiplicity > 1:
         fresh[1] = np.log(onset)
-    parameters = optimize.least_squares(residuals, fresh, jac=derivatives, method="lm", x_scale="jac").x
+    parameters = scipy.optimize.least_squares(residuals, fresh, jac=derivatives, method="lm", x_scale="jac").x
     residual, jacobian = both(parameters)
     bins = len(seen)
     curvature = jacobian.T @ jacobian

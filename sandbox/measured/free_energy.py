@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
+import scipy
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 from sandbox.errors import InputError, RunError
 from sandbox.measured.labelled import labelled
@@ -178,7 +178,7 @@ def _fitted(x: Floats, seen: Floats, form: Form, guess: Floats | None) -> Floats
     ]
     found = []
     for start in [guess] if guess is not None else guesses:
-        search = optimize.least_squares(residuals, start, jac=jacobian, method="lm", max_nfev=_PATIENCE)
+        search = scipy.optimize.least_squares(residuals, start, jac=jacobian, method="lm", max_nfev=_PATIENCE)
         found.append((float(search.cost), search.x))
     return np.asarray(min(found, key=itemgetter(0))[1])
 

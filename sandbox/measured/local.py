@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy import linalg
 
 from sandbox.errors import InputError
 from sandbox.gradients import Estimator
@@ -231,8 +231,8 @@ def crossing_llc(poles: Sequence[float], nbeta: float) -> float:
     generator = np.diag(-rates) + np.diag(rates[:-1], 1)
     nodes, weights = np.polynomial.legendre.leggauss(16)
     width = 0.5
-    inside = linalg.expm(generator * (width * (nodes + 1) / 2)[:, None, None])
-    step = linalg.expm(generator * width)
+    inside = scipy.linalg.expm(generator * (width * (nodes + 1) / 2)[:, None, None])
+    step = scipy.linalg.expm(generator * width)
     phase = np.eye(len(rates))[0]
     top = bottom = 0.0
     # What is cut off is below exp(-40) of the integrals, which fall like nbeta^(-min pole).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+from scipy import special
 
 from sandbox.loss import Loss
 from sandbox.measured.labelled import Array, labelled
@@ -46,6 +46,6 @@ def _gaussian(found: xr.Dataset, loss: Loss, nbeta: float, edges: Array) -> Arra
     centre = found["minimiser"].to_numpy()
     covariance = np.linalg.inv(nbeta * loss.hessian(centre[None])[0])
     scale = np.sqrt(np.diagonal(covariance))[:, None]
-    below = stats.norm.cdf((edges - centre[:, None]) / scale)
+    below = special.ndtr((edges - centre[:, None]) / scale)
     density: Array = np.diff(below, axis=1) / np.diff(edges, axis=1)
     return density

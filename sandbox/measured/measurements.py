@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
@@ -27,11 +28,14 @@ from sandbox.measured.phases import Phases
 from sandbox.measured.regular import flatness, laplace, llc_along
 from sandbox.measured.settled import LocalLlc
 from sandbox.measured.sharpness import Sharpness
+from sandbox.measured.splitting import Energy
 from sandbox.measured.temperature import Temperature
+from sandbox.measured.thermodynamics import Thermodynamics, thermodynamics
 from sandbox.measured.volume import PARTICLES, volume
 from sandbox.measured.waic import expectations, waic_over_data_sets
 from sandbox.measured.wbic import wbic_along
 from sandbox.measured.zeta import zeta
+from sandbox.prior import Prior
 
 Count = Annotated[int, Field(ge=3, le=10**12)]
 
@@ -56,6 +60,12 @@ class Volume(Measurement):
         return _with_theory(found, subject, "the exponent of V(e)")
 
 
+@functools.lru_cache(maxsize=1)
+def _table(energy: Energy, prior: Prior) -> Thermodynamics:
+    """Return the evidence over all sizes n: the free energy and ζ are two readings of it."""
+    return thermodynamics(energy, prior)
+
+
 class FreeEnergy(Measurement):
     """F_n by quadrature over n: its slope in log n is λ; BIC and Laplace beside it."""
 
@@ -64,7 +74,7 @@ class FreeEnergy(Measurement):
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return F_n of the population's loss with the fit of λ, and what regular and singular theory make of it."""
         loss, prior = subject.population_loss, subject.prior
-        found = free_energy(loss.excess, prior)
+        found = free_energy(loss.excess, prior, table=_table(loss.excess, prior))
         n, first = found["n"].to_numpy(), float(found["n"][0])
         regular = -float(laplace(loss, prior, first)["log_evidence_laplace"])
         beside = {
@@ -83,7 +93,8 @@ class Zeta(Measurement):
 
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return the record of `zeta`."""
-        found = zeta(subject.population_loss.excess, subject.prior)
+        loss, prior = subject.population_loss, subject.prior
+        found = zeta(loss.excess, prior, table=_table(loss.excess, prior))
         return _with_theory(found, subject, "the largest pole of ζ(z)")
 
 

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+import scipy
 import xarray as xr
 from pydantic import Field
-from scipy import fft, special, stats
+from scipy import special
 
 from sandbox.errors import InputError
 from sandbox.measured.base import OfParticles, Subject
@@ -60,11 +61,11 @@ def autocorrelation(chains: Array) -> Array:
         return np.full(len(chains), np.nan)
     size, count = chains.shape
     away = chains - chains.mean()
-    length = fft.next_fast_len(2 * size, real=True)
+    length = scipy.fft.next_fast_len(2 * size, real=True)
     power = np.zeros(length // 2 + 1)
     for first in range(0, count, _CHAINS):
-        power += (np.abs(fft.rfft(away[:, first : first + _CHAINS], length, axis=0)) ** 2).sum(axis=1)
-    covariance = fft.irfft(power, length)[:size] / np.arange(size, 0, -1)
+        power += (np.abs(scipy.fft.rfft(away[:, first : first + _CHAINS], length, axis=0)) ** 2).sum(axis=1)
+    covariance = scipy.fft.irfft(power, length)[:size] / np.arange(size, 0, -1)
     result: Array = covariance / covariance[0]
     return result
 
@@ -88,7 +89,7 @@ def _plain_r_hat(halves: Array) -> float:
 
 def _normalised(values: Array) -> Array:
     """Return the normal scores of all values' ranks (Vehtari et al. 2021, equation 14)."""
-    ranks = stats.rankdata(values).reshape(values.shape)
+    ranks = scipy.stats.rankdata(values).reshape(values.shape)
     scores: Array = special.ndtri((ranks - 3 / 8) / (values.size + 1 / 4))
     return scores
 

@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import xarray as xr
 from pydantic import Field
-from scipy import stats
 
 from sandbox.measured.base import OfParticles, Subject
 from sandbox.measured.labelled import labelled
@@ -112,7 +112,7 @@ def survival(durations: Array, arrived: Truth, particle: Whole) -> Survival:
 
 
 def _curve(durations: Array, arrived: Truth) -> Any:
-    return stats.ecdf(stats.CensoredData(uncensored=durations[arrived], right=durations[~arrived])).sf
+    return scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=durations[arrived], right=durations[~arrived])).sf
 
 
 def _means(curve: Any) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from sandbox.errors import InputError, RunError
 from sandbox.measured.fit import FEWEST, Average, fit
@@ -150,7 +150,7 @@ def measure(descent: Descent, multiplicities: Sequence[int], *, next_pole: bool 
     shares = average.shares
     answers = tuple(answer(average.of(m), m) for m, share in shares.items() if share > RULED_OUT)
     whole = answer(average, max(shares, key=shares.__getitem__))
-    quantile = float(stats.t.ppf(0.975, declines.shape[1] - 1))
+    quantile = float(special.stdtrit(declines.shape[1] - 1, 0.975))
     return Measured(t, decline, variance, average, whole, answers, quantile)
 
 

@@ -14,18 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.interpolate import AAA, BPoly
 
 from sandbox.errors import RunError
 from sandbox.measured.labelled import labelled
 from sandbox.measured.splitting import Energy
 from sandbox.measured.thermodynamics import SMALL_N, Thermodynamics, thermodynamics
 from sandbox.posterior import Prior
+
+if TYPE_CHECKING:
+    from scipy.interpolate import AAA
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -67,7 +71,9 @@ class Transform:
     def __init__(self, table: Thermodynamics):
         self._table, x = table, table.log_n
         # log Z with two derivatives at each size is known to the sixth order in between
-        log_z = BPoly.from_derivatives(x, np.column_stack([table.log_evidence, -table.heat, -table.bend]))
+        log_z = scipy.interpolate.BPoly.from_derivatives(
+            x, np.column_stack([table.log_evidence, -table.heat, -table.bend])
+        )
         nodes, weights = np.polynomial.legendre.leggauss(_PER_PIECE)
         half = 0.5 * np.diff(x)
         self._x = (x[:-1, None] + half[:, None] * (1.0 + nodes)).ravel()
@@ -131,7 +137,7 @@ def zeta(
         values, start = _samples(table, margin)
         seen = transform(values)
         for tolerance in TOLERANCES:
-            rational = AAA(values, seen, rtol=tolerance)
+            rational = scipy.interpolate.AAA(values, seen, rtol=tolerance)
             pole = _largest(rational, start, margin, tolerance)
             if pole is not None:
                 poles.append(pole)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from sandbox.errors import InputError
 from sandbox.posterior.annealing import Run, Stage, effective_share, log_mean
@@ -109,7 +110,7 @@ class Sampler:
 
         tilt = 0.0
         if surplus(-_TILT) > 0 > surplus(_TILT):
-            tilt = float(optimize.brentq(surplus, -_TILT, _TILT, xtol=1e-12))
+            tilt = float(scipy.optimize.brentq(surplus, -_TILT, _TILT, xtol=1e-12))
         return _combined(stages, labels, nbeta * (1.0 + tilt))
 
     def level_set(self, level: float, *, labels: Labels | None = None) -> Measure:
@@ -146,7 +147,7 @@ class Sampler:
             low -= 2.0
         if surplus(low) <= 0:
             return 0.0
-        return float(np.exp(optimize.bisect(surplus, low, high, xtol=1e-6)))
+        return float(np.exp(scipy.optimize.bisect(surplus, low, high, xtol=1e-6)))
 
 
 def _mean_energy(stages: list[Stage], nbeta: float) -> float:
@@ -204,7 +205,7 @@ def _combined(runs: list[Stage] | list[Stage | None], labels: Labels | None, nbe
 
 def _half_width(values: Floats) -> float:
     """Return half the width of the interval of the mean of independent values, by Student's t."""
-    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1))
+    quantile = float(special.stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2))
     return quantile * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
 
 

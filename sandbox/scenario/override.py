@@ -18,12 +18,17 @@ def override(text: str, assignments: Iterable[str], filename: str = "scenario") 
     A key that stands in the text, or that the schema knows there, may be set; lists take positions from 0. Raises
     InputError for any other key, naming the nearest. Whether the values make sense is for `loads`.
     """
+    assignments = list(assignments)
+    if not assignments:
+        # As it is: whether it can be read is for `loads`.
+        return text
+    document = read(text, filename)
     for assignment in assignments:
-        text = _apply(read(text, filename), assignment)
-    return text
+        document = _apply(document, assignment)
+    return document.text
 
 
-def _apply(document: Document, assignment: str) -> str:
+def _apply(document: Document, assignment: str) -> Document:
     keys, equals, value_text = assignment.partition("=")
     if not equals or not keys.strip():
         raise InputError(f"'{assignment[:60]}' is not of the form key.path=value")
@@ -33,9 +38,10 @@ def _apply(document: Document, assignment: str) -> str:
     written = _splice(document, path, value)
     result = copy.deepcopy(document.data)
     _put(result, path, value)
-    if read(written, document.filename).data != result:
+    found = read(written, document.filename)
+    if found.data != result:
         raise InputError(f"{source}: this value cannot be written into the text of {document.filename}")
-    return written
+    return found
 
 
 def _path(document: Document, keys: str, source: str) -> Path:

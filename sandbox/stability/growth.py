@@ -41,6 +41,8 @@ def deterministic(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
 
 def mean_square(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
     """Return half the log spectral radius of S -> E[J S J^T] on symmetric matrices."""
+    if not law.covariance.any():
+        return deterministic(a, g, law)
     mean, m = _mean(a, g, law), law.mean.shape[-1]
     size = mean.shape[-1]
     moved = np.einsum("...ij,...kl->...ikjl", mean, mean)
