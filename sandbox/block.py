@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sandbox.expression import emit
-from sandbox.jit import LANES, lane_function
+from sandbox.jit import LANES, lane_function, shared_lane_function
 
 
 @lane_function
@@ -78,7 +78,7 @@ def gather_row(rows: Any, table: Any, indices: Any, shift: int, columns: int) ->
             rows[(columns - 1) * LANES + i] = table[np.uint64(indices[i]) >> below, np.uint64(columns - 1)]
 
 
-@lane_function
+@shared_lane_function
 def reflect(plane: Any, low: float, high: float) -> None:
     """Mirror a plane's numbers at the walls `low` and `high` (either may be infinite) until they lie between.
 

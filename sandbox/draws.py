@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sandbox.jit import LANES, exponent_and_mantissa, lane_function, scalar_function
+from sandbox.jit import LANES, exponent_and_mantissa, scalar_function, shared_lane_function
 
 # Streams: one for each purpose, so that no two purposes ever share a draw. Never renumber one.
 STREAM_START = 0
@@ -53,7 +53,7 @@ def _words(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     return c0, c1, c2, c3
 
 
-@lane_function
+@shared_lane_function
 def fill_bits(bits: Any, first: int, calls: int, particle: int, step: int, stream: int, key: Any) -> None:
     """Fill 4 * calls planes of 32-bit words for the lanes `particle`, `particle` + 1, ... at `step`.
 
@@ -71,7 +71,7 @@ def fill_bits(bits: Any, first: int, calls: int, particle: int, step: int, strea
             plane[3 * LANES + i] = np.uint32(words[3] & _LOW)
 
 
-@lane_function
+@shared_lane_function
 def draw_indices(indices: Any, k: int, particle: int, step: int, stream: int, key: Any, count: int) -> None:
     """Fill four planes of uint64 whose upper halves are independent indices 0 ... count - 1 (count < 2^32).
 
@@ -89,7 +89,7 @@ def draw_indices(indices: Any, k: int, particle: int, step: int, stream: int, ke
         indices[3 * LANES + i] = (words[3] & _LOW) * size
 
 
-@lane_function
+@shared_lane_function
 def next_indices(indices: Any, count: int) -> None:
     """Replace the indices that `draw_indices` left by four more planes, from what they cut off of their words.
 
@@ -125,7 +125,7 @@ _ONE, _HALF_WORD, _WORDS = np.float32(1), np.float32(0.5), np.float32(2.0**-32)
 _ALL_BITS = np.float32(32)
 
 
-@lane_function
+@shared_lane_function
 def fill_normals(normals: Any, bits: Any, pairs: int) -> None:
     """Turn 2 * pairs planes of bits into as many planes of standard normals in float32 (Box and Muller 1958).
 
@@ -152,7 +152,7 @@ def fill_normals(normals: Any, bits: Any, pairs: int) -> None:
             normals[(2 * p + 1) * LANES + i] = radius * sine
 
 
-@lane_function
+@shared_lane_function
 def fill_uniforms(uniforms: Any, bits: Any, planes: int) -> None:
     """Turn planes of bits into uniforms on (0, 1): the midpoints of 2^32 equal cells (2^23 in float32)."""
     real = uniforms.dtype.type
@@ -168,7 +168,7 @@ PERMUTATION_ROUNDS = 12
 """Feistel rounds; twice as many below 64 elements, where 12 are seen to miss uniformity over all permutations."""
 
 
-@lane_function
+@shared_lane_function
 def fill_permuted(indices: Any, position: int, count: int, keys: Any) -> None:
     """Give each lane the image of `position` under its own pseudo-random permutation of 0 ... count - 1.
 
@@ -199,7 +199,7 @@ def fill_permuted(indices: Any, position: int, count: int, keys: Any) -> None:
             walking += np.uint32(indices[i]) >= np.uint32(count)
 
 
-@lane_function
+@shared_lane_function
 def _radices(count: Any) -> tuple[Any, Any]:
     """Return rows and columns, both near sqrt(count), whose product exceeds `count` by as little as can be found."""
     root: Any = np.int64(np.ceil(np.sqrt(count)))
@@ -210,7 +210,7 @@ def _radices(count: Any) -> tuple[Any, Any]:
     return rows, -(-count // rows)
 
 
-@lane_function
+@shared_lane_function
 def _rotate(digits: Any, others: Any, keys: Any, turn: int, radix: int) -> None:
     """Add F(other) mod radix to each digit, with F a keyed hash of 32 bits (the finaliser of MurmurHash3)."""
     tweak = np.uint32(turn * np.int64(_WEYL_0))

@@ -45,8 +45,17 @@ FLAGS: dict[str, Any] = {
 
 
 def lane_function(function: F) -> F:
-    """Compile a function that works on one block of lanes or on one number; called from kernels only."""
+    """Make a function that works on one block of lanes a part of each kernel that calls it.
+
+    Numba copies its statements into the kernel before it infers types: compiled for itself, it would take longer.
+    """
     compiled: F = numba.njit(inline="always", **FLAGS)(function)
+    return compiled
+
+
+def shared_lane_function(function: F) -> F:
+    """Compile a longer function that works on one block of lanes, once for all kernels of a process."""
+    compiled: F = numba.njit(**FLAGS)(function)
     return compiled
 
 
