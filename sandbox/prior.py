@@ -81,11 +81,11 @@ class Distribution:
 
     def _below(self, x: float) -> float:
         """Return the untruncated family's mass below x."""
-        return _standard_mass(self.family, (x - self.centre) / self.scale)
+        return _mass_below(self.family, x - self.centre, self.arguments)
 
     def _above(self, x: float) -> float:
         """Return the untruncated family's mass above x, without cancellation: all families are symmetric."""
-        return _standard_mass(self.family, (self.centre - x) / self.scale)
+        return _mass_below(self.family, self.centre - x, self.arguments)
 
     def _at(self, below: Array) -> Array:
         """Return the point below which the untruncated family has this mass, any shape."""
@@ -205,16 +205,16 @@ class Distribution:
         return sympy.Integer(0)
 
 
-def _standard_mass(family: str, away: float) -> float:
-    """Return a family's mass below its centre plus `away` scales.
+def _mass_below(family: str, away: float, arguments: tuple[float, ...]) -> float:
+    """Return a family's mass below its centre plus `away`.
 
     Written out, as SciPy's distributions take half a second to import.
     """
     if family == "uniform":
-        return min(max((1 + away) / 2, 0.0), 1.0)
+        return min(max(0.5 + away / (arguments[1] - arguments[0]), 0.0), 1.0)
     if family == "normal":
-        return float(special.ndtr(away))
-    tail = math.exp(-abs(away)) / 2
+        return float(special.ndtr(away / arguments[1]))
+    tail = math.exp(-abs(away) / arguments[1]) / 2
     return tail if away < 0 else 1 - tail
 
 
