@@ -40,7 +40,7 @@ _CHUNK = 2_000_000
 """Most (point, sample) pairs evaluated at once where the data do not reduce to moments."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loss:
     """The mean of `sample_loss` over the rows of a table.
 

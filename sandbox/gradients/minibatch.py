@@ -10,6 +10,7 @@ The ways differ by up to 10x in stationary variance, so a scenario says which:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -123,6 +124,7 @@ class _Terms:
     columns: Mapping[Any, Any]
 
 
+@functools.lru_cache(maxsize=8)
 def _separated(loss: Loss) -> _Terms:
     """Take out of the sum over a batch what need not be in it.
 

@@ -81,15 +81,16 @@ def almost_sure(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
     stays, drift, diffusion = 1 - faster, faster / top, np.sqrt(faster) / top
     noise = left @ deviations @ right
     vectors = np.broadcast_to(np.eye(mean.shape[-1]), (products, *mean.shape)).astype(turned.dtype)
-    growth, first_order = np.empty((2, STEPS, products, *mean.shape[:2]))
+    squares, first_order = np.empty((2, STEPS, products, *mean.shape[:2]))
     for step in range(STEPS):
         expected, added = turned @ vectors, noise[step] @ vectors
-        growth[step] = np.log(np.maximum(_squares(expected + added), _TINY)) / 2
+        squares[step] = _squares(expected + added)
         # Divided by what is expected, not by what came out: it must not look ahead.
         first_order[step] = _dots(expected, added) / (_squares(expected) + spread + _TINY)
         vectors = stays * vectors + drift * expected + diffusion * added
         vectors = vectors / np.sqrt(np.maximum(_squares(vectors), _TINY))[..., None, :]
-    return _top(growth[_SETTLING:], first_order[_SETTLING:])
+    growth = np.log(np.maximum(squares[_SETTLING:], _TINY)) / 2
+    return _top(growth, first_order[_SETTLING:])
 
 
 def _speed(turned: Array, spread: Array) -> tuple[Array, Array]:
@@ -111,7 +112,7 @@ def _squares(vectors: Array) -> Array:
 
 def _dots(one: Array, other: Array) -> Array:
     """Return the real part of the inner product of each column; row by row, as a sum along so short an axis is slow."""
-    products = (one.conj() * other).real
+    products = (one.conj() * other).real if np.iscomplexobj(one) else one * other
     return np.asarray(sum((products[..., i, :] for i in range(1, products.shape[-2])), products[..., 0, :]))
 
 
