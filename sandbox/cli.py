@@ -219,6 +219,23 @@ def animate(result: Path, out: Path | None, frames: int | None, fps: float) -> N
 
 
 @main.command()
+@click.argument("scenarios", nargs=-1)
+def precompile(scenarios: tuple[str, ...]) -> None:
+    """Compile the kernels of SCENARIOS, unless named of all in scenarios/, ahead of their first runs."""
+    from sandbox.jit import cache_directory
+    from sandbox.precompile import precompile as compile_all
+    from sandbox.progress import on_stderr
+    from sandbox.scenario import available
+
+    progress = on_stderr()
+    try:
+        new, known = compile_all(scenarios or available(), progress=progress)
+    finally:
+        progress.close()
+    click.echo(f"{new} kernels compiled, {known} were there: {cache_directory()}")
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of scenarios, for editors that complete and check them."""
     from sandbox.scenario import schema as schema_of

@@ -61,7 +61,7 @@ def decompose(
     if asked is None:
         raise ValueError("the scenario asks for no decomposition")
     (population,) = (p for p in scenario.populations if p.name == asked.population)
-    records = _run(scenario, _rungs(population), 1, threads, progress or Silent())
+    records = _run(scenario, rungs(population), 1, threads, progress or Silent())
     records["minibatch_sgd"] = populations[population.name]
     records |= _run(scenario, {LONGER: population}, asked.longer, threads, progress or Silent())
     table = np.array([data["count"].values[-1] for data in records.values()])
@@ -133,7 +133,7 @@ def _meant(found: xr.Dataset, rung: str) -> str:
     return f"{found.meaning.sel(rung=rung).item()}: {value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _rungs(population: Population) -> Mapping[str, Population]:
+def rungs(population: Population) -> Mapping[str, Population]:
     """Return the population of each of RUNGS but the last, which is the given one."""
     said = population.rule.model_dump(include={"learning_rate", "schedule", "weight_decay"})
 

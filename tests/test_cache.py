@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import jit
+from sandbox import jit, precompile
+from sandbox.decomposition import RUNGS
+from sandbox.errors import InputError
+from sandbox.scenario import load
 
 PROGRAM = """
 import json, os, sys, warnings
@@ -54,6 +57,7 @@ with warnings.catch_warnings(record=True) as caught:
     result = dict(CODE)
 print(json.dumps(result | {"warnings": [str(w.message) for w in caught]}))
 """
+HOUSE = Path(__file__).parents[1]
 ONE = "hit=make().from_cache, position=position(make())"
 EXPECTED = 0.9**3
 
@@ -248,3 +252,32 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert jit.cache_directory() == tmp_path / "sandbox" / "kernels"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert jit.cache_directory() == Path.home() / ".cache" / "sandbox" / "kernels"
+
+
+def test_precompiled_kernels_are_there_for_a_run(tmp_path, wells):
+    def sandbox(*arguments):
+        environment = {**os.environ, "SANDBOX_CACHE": str(tmp_path / "kernels")}
+        command = [sys.executable, "-m", "sandbox", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+
+    done = sandbox("precompile", "wells.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"2 kernels compiled, 0 were there: {tmp_path / 'kernels'}\n"
+    before = sorted((tmp_path / "kernels").iterdir())
+    assert sandbox("run", "wells.yaml").returncode == 0
+    assert sorted((tmp_path / "kernels").iterdir()) == before
+
+
+def test_kernels_of_a_decomposition_are_precompiled_too():
+    scenario = load(str(HOUSE / "scenarios" / "uneven_crossing.yaml"))
+    names = [population.name for population in precompile._populations(scenario)]
+    assert names[: len(scenario.populations)] == [population.name for population in scenario.populations]
+    assert len(names) == len(scenario.populations) + len(RUNGS) - 1
+
+
+def test_precompiling_in_vain_is_refused(wells, monkeypatch):
+    with pytest.raises(InputError, match=r"no scenario 'wels\.yaml'"):
+        precompile.precompile(["wells.yaml", "wels.yaml"])
+    monkeypatch.setenv("SANDBOX_CACHE", "off")
+    with pytest.raises(InputError, match="SANDBOX_CACHE is 'off'"):
+        precompile.precompile(["wells.yaml"])

@@ -33,7 +33,7 @@ FLOORS = (
     {"picture"},
     {"drawing"},
     {"particle_figures"},
-    {"figures", "animation", "measurement_figures", "plan", "bench"},
+    {"figures", "animation", "measurement_figures", "plan", "precompile", "bench"},
     {"pipeline"},
     {"cli", ""},
     {"__main__"},
