@@ -80,12 +80,20 @@ class Distribution:
         return self._below(self.high) - self._below(self.low)
 
     def _below(self, x: float) -> float:
-        """Return the untruncated family's mass below x."""
-        return _mass_below(self.family, x - self.centre, self.arguments)
+        """Return the untruncated family's mass below x. SciPy's distributions would take half a second to import."""
+        if self.family == "uniform":
+            low, high = self.arguments
+            return min(max((x - low) / (high - low), 0.0), 1.0)
+        centre, scale = self.arguments
+        away = (x - centre) / scale
+        if self.family == "normal":
+            return float(special.ndtr(away))
+        tail = math.exp(-abs(away)) / 2
+        return tail if away < 0 else 1 - tail
 
     def _above(self, x: float) -> float:
         """Return the untruncated family's mass above x, without cancellation: all families are symmetric."""
-        return _mass_below(self.family, self.centre - x, self.arguments)
+        return self._below(2 * self.centre - x)
 
     def _at(self, below: Array) -> Array:
         """Return the point below which the untruncated family has this mass, any shape."""
@@ -203,19 +211,6 @@ class Distribution:
         if self.family == "laplace":
             return Sign(x - arguments[0]) / arguments[1]
         return sympy.Integer(0)
-
-
-def _mass_below(family: str, away: float, arguments: tuple[float, ...]) -> float:
-    """Return a family's mass below its centre plus `away`.
-
-    Written out, as SciPy's distributions take half a second to import.
-    """
-    if family == "uniform":
-        return min(max(0.5 + away / (arguments[1] - arguments[0]), 0.0), 1.0)
-    if family == "normal":
-        return float(special.ndtr(away / arguments[1]))
-    tail = math.exp(-abs(away) / arguments[1]) / 2
-    return tail if away < 0 else 1 - tail
 
 
 @dataclass(frozen=True)
