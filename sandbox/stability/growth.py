@@ -78,17 +78,19 @@ def almost_sure(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
     scattered = [left, left.conj(), right, right.conj(), pairs]
     spread = np.einsum("...ia,...ic,...bj,...dj,...abcd->...", *scattered, optimize=True).real[:, None]
     top, faster = _speed(turned, spread)
-    stays, drift, diffusion = 1 - faster, faster / top, np.sqrt(faster) / top
-    noise = left @ deviations @ right
-    vectors = np.broadcast_to(np.eye(mean.shape[-1]), (products, *mean.shape)).astype(turned.dtype)
-    squares, first_order = np.empty((2, STEPS, products, *mean.shape[:2]))
+    stays, drift, diffusion = ((1 - faster)[:, 0, 0], (faster / top)[:, 0, 0], (np.sqrt(faster) / top)[:, 0, 0])
+    # Rows and columns first, products and points last: what each operation below goes through lies together.
+    noise = np.ascontiguousarray(np.moveaxis(left @ deviations @ right, (-2, -1), (1, 2)))
+    turned, one = np.moveaxis(turned, 0, -1)[:, :, None], np.eye(mean.shape[-1], dtype=turned.dtype)
+    vectors = np.broadcast_to(one[:, :, None, None], noise.shape[1:])
+    squares, first_order = np.empty((2, *noise.shape[:1], *noise.shape[2:]))
     for step in range(STEPS):
-        expected, added = turned @ vectors, noise[step] @ vectors
+        expected, added = _times(turned, vectors), _times(noise[step], vectors)
         squares[step] = _squares(expected + added)
         # Divided by what is expected, not by what came out: it must not look ahead.
-        first_order[step] = _dots(expected, added) / (_squares(expected) + spread + _TINY)
+        first_order[step] = _dots(expected, added) / (_squares(expected) + spread[:, 0] + _TINY)
         vectors = stays * vectors + drift * expected + diffusion * added
-        vectors = vectors / np.sqrt(np.maximum(_squares(vectors), _TINY))[..., None, :]
+        vectors = vectors / np.sqrt(np.maximum(_squares(vectors), _TINY))
     growth = np.log(np.maximum(squares[_SETTLING:], _TINY)) / 2
     return _top(growth, first_order[_SETTLING:])
 
@@ -105,26 +107,35 @@ def _speed(turned: Array, spread: Array) -> tuple[Array, Array]:
     )
 
 
+def _times(matrices: Array, vectors: Array) -> Array:
+    """Return the products of matrices (P, P, ...) and columns (P, columns, ...)."""
+    result = matrices[:, 0, None] * vectors[None, 0]
+    for k in range(1, len(vectors)):
+        result = result + matrices[:, k, None] * vectors[None, k]
+    return np.asarray(result)
+
+
 def _squares(vectors: Array) -> Array:
     """Return the squared length of each column."""
     return _dots(vectors, vectors)
 
 
 def _dots(one: Array, other: Array) -> Array:
-    """Return the real part of the inner product of each column; row by row, as a sum along so short an axis is slow."""
-    products = (one.conj() * other).real if np.iscomplexobj(one) else one * other
-    return np.asarray(sum((products[..., i, :] for i in range(1, products.shape[-2])), products[..., 0, :]))
+    """Return the real part of the inner product of each column of (P, columns, ...)."""
+    return np.asarray((one.conj() * other).real.sum(axis=0))
 
 
 def _top(growth: Array, first_order: Array) -> tuple[Array, Array]:
-    """Return the largest mean over the starts, and its error: both of shape (steps, products, N, starts) to (N,)."""
-    away = first_order - first_order.mean(axis=(0, 1))
+    """Return the largest mean over the starts, and its error: both of shape (steps, starts, products, N) to (N,)."""
+    draws = (0, 2)
+    away = first_order - first_order.mean(axis=draws, keepdims=True)
     # Below the grain of the logarithms, noise is rounding and explains nothing.
-    share = (away * growth).mean(axis=(0, 1)) / np.maximum((away**2).mean(axis=(0, 1)), _LEAST**2)
-    each = (growth - share * first_order).mean(axis=0)
-    exponents, errors = each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(len(each))
-    top = np.argmax(exponents, axis=1)[:, None]
-    return np.take_along_axis(exponents, top, axis=1)[:, 0], np.take_along_axis(errors, top, axis=1)[:, 0]
+    noise = np.maximum((away**2).mean(axis=draws), _LEAST**2)
+    share = (away * growth).mean(axis=draws) / noise
+    each = (growth - share[:, None] * first_order).mean(axis=0)
+    exponents, errors = each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
+    top = np.argmax(exponents, axis=0)[None]
+    return np.take_along_axis(exponents, top, axis=0)[0], np.take_along_axis(errors, top, axis=0)[0]
 
 
 def _mean(a: Array, g: Array, law: Law) -> Array:
