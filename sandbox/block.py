@@ -214,8 +214,8 @@ def normals_code(name: str, count: int, stream: int) -> NormalsCode:
     calls = group * count // 4
     return NormalsCode(
         allocate=(
-            f"{name}_bits = np.empty({4 * calls} * LANES, np.uint32)",
-            f"{name} = np.empty({4 * calls} * LANES, np.float32)",
+            f"{name}_bits = scratch({4 * calls} * LANES, np.uint32)",
+            f"{name} = scratch({4 * calls} * LANES, np.float32)",
         ),
         lines=(
             f"if step % {group} == 0 or step == first_step:",

@@ -36,7 +36,7 @@ _TEXT = '''\
 
 import numpy as np
 
-from sandbox.jit import LANES, cached_kernel, lane_function
+from sandbox.jit import cached_kernel, lane_function
 {imports}
 
 real = np.{dtype}
@@ -47,10 +47,11 @@ real = np.{dtype}
 
 @cached_kernel
 def advance(positions, first_block, last_block, first_step, last_step, key, rates, constants, table, weights):
-    w = np.empty({planes} * LANES, real)
+    w = scratch({planes} * LANES, real)
     x = w[{first} * LANES : {last} * LANES]
-    g = np.empty({slopes} * LANES, real)
-    s = np.empty({columns} * LANES, real)
+    width = {slopes} * LANES
+    g = scratch(width, real)
+    s = scratch({columns} * LANES, real)
     {allocate}
     for block in range(first_block, last_block):
         particle = block * LANES
@@ -176,7 +177,12 @@ def build(
         outputs = {f"g[{j} * LANES + i]": e for j, e in enumerate(formula.expressions)}
         functions.append(lane_code("gradient", ("w", "s", "g"), outputs, names))
     functions += [text for part in parts for text in part.functions]
-    imports = ["sandbox.block.copy", *estimator.imports, *(name for part in parts for name in part.imports)]
+    imports = [
+        "sandbox.block.copy",
+        "sandbox.scratch.scratch",
+        *estimator.imports,
+        *(name for part in parts for name in part.imports),
+    ]
     imports += [f"sandbox.elementary.{name}" for name in functions_used("\n".join(functions).split("\n"))]
     each_step = [*(line for part in parts for line in part.before), *estimate]
     each_step += [line for part in parts for line in part.lines]
@@ -193,8 +199,8 @@ def build(
         allocate="\n    ".join([*(line for part in parts for line in part.allocate), *estimator.allocate]),
         each_step="\n            ".join(each_step),
     )
-    # Python folds 3 * 128 but not 3 * LANES, and each product that is left costs Numba a millisecond.
-    text = re.sub(r"\bLANES\b(?!,)", str(jit.LANES), text)
+    # Python folds 3 * 128 but not 3 * LANES: `scratch` wants a literal, and each product left costs a millisecond.
+    text = re.sub(r"\bLANES\b", str(jit.LANES), text)
     modules = {name.rpartition(".")[0] for name in imports}
     table, weights = (np.ascontiguousarray(array, dtype=dtype) for array in gradient.rows(sampled))
     return Kernel(

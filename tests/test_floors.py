@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[1] / "sandbox"
 FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "settings", "progress", "jit"},
+    {"errors", "settings", "progress", "jit", "scratch"},
     {"draws", "elementary", "expression"},
     {"block", "prior", "quantity", "search"},
     {"cumulative"},
@@ -45,8 +45,8 @@ WITNESS_USES = {"posterior", "errors"}
 
 DOORS: dict[str, set[str]] = {
     # kernel spells the type of the compiled entry point; bench holds a plain Numba competitor.
-    "numba": {"jit", "kernel", "bench"},
-    "llvmlite": {"jit"},
+    "numba": {"jit", "scratch", "kernel", "bench"},
+    "llvmlite": {"jit", "scratch"},
     "yaml": {"scenario"},
     "matplotlib": {"scene", "picture", "drawing", "figures", "animation", "measurement_figures", "particle_figures"},
     "PIL": {"animation"},

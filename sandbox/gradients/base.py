@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 GRADIENT = "gradient(w, s, g)"
 """The source line that leaves in g the gradient for what stands in s."""
-SAMPLE_GRADIENT = "h = np.empty(g.size, real)"
+SAMPLE_GRADIENT = "h = scratch(width, real)"
 """The source line that allocates h, the gradient of one sample, where gradients are summed up in g."""
 
 
@@ -40,9 +40,9 @@ class Stage:
 
     `imports` lists "module.name" of lane functions; `functions` are further definitions; `allocate` runs once per
     call and `estimate` once per step, leaving the gradient of L_n at the block w in g. The lines may use `w`, `g`,
-    `s` (one plane per symbol of `formula`), `table`, `weights` (see `rows`), `gradient(w, s, g)`, `particle`, `step`,
-    `key`, and the constants named by `Estimator.stage`'s `constant`. `formula` says what `gradient(w, s, g)` computes;
-    without one it is the sample loss's gradient, in the loss's columns.
+    `s` (one plane per symbol of `formula`), `scratch`, `width` (the length of g), `table`, `weights` (see `rows`),
+    `gradient(w, s, g)`, `particle`, `step`, `key`, and the constants named by `Estimator.stage`'s `constant`. `formula`
+    says what `gradient(w, s, g)` computes; without one it is the sample loss's gradient, in the loss's columns.
     """
 
     estimate: tuple[str, ...]

@@ -168,7 +168,7 @@ def _by_samples(loss: Loss, constant: Callable[[float], str], scale: str, covari
         f"        fill_bits(noise_bits, row // 4, 1, particle, step, {STREAM_MODEL_NOISE}, key)",
         "        fill_normals(noise, noise_bits, 2)",
     )
-    held = ("noise_bits = np.empty(4 * LANES, np.uint32)", "noise = np.empty(4 * LANES, np.float32)")
+    held = ("noise_bits = scratch(4 * LANES, np.uint32)", "noise = scratch(4 * LANES, np.float32)")
     return Stage(
         imports=(
             *(("sandbox.draws.fill_bits", "sandbox.draws.fill_normals") if normals is None else normals.imports),
@@ -183,8 +183,8 @@ def _by_samples(loss: Loss, constant: Callable[[float], str], scale: str, covari
         allocate=(
             *(exact.allocate if exact else ()),
             *(held if normals is None else normals.allocate),
-            *(["mean = np.empty(g.size, real)"] if exact else []),
-            f"spread = np.empty({size + 1 if own else 1} * LANES, real)",
+            *(["mean = scratch(width, real)"] if exact else []),
+            f"spread = scratch({size + 1 if own else 1} * LANES, real)",
         ),
         estimate=(
             *(exact.estimate if exact else ()),

@@ -210,6 +210,7 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
     """Rows of the table, whose indices are drawn."""
     size = len(columns)
     gather = f"gather_row(rows[k * {size} * LANES :], table, %s, {size})"
+    # An array, not scratch: where LLVM knows that table and rows are apart it vectorises the gathering, to no good.
     allocate = (f"rows = np.empty({GROUP} * {size} * LANES, real)",)
     arguments, names = ("rows",), paired("rows", columns, f"(first + k) * {size}")
     if draw == "with_replacement":
@@ -219,7 +220,7 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
             imports=("sandbox.block.gather_row", "sandbox.draws.draw_indices", "sandbox.draws.next_indices"),
             allocate=(
                 *allocate,
-                "indices = np.empty(4 * LANES, np.uint64)",
+                "indices = scratch(4 * LANES, np.uint64)",
                 f"per_word = int({constant(indices_per_word(len(loss.table)))})",
             ),
             draw=(
@@ -242,8 +243,8 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
         imports=("sandbox.block.gather_row", _BITS, "sandbox.draws.fill_permuted"),
         allocate=(
             *allocate,
-            "bits = np.empty(4 * LANES, np.uint32)",
-            "indices = np.empty(3 * LANES, np.uint32)",
+            "bits = scratch(4 * LANES, np.uint32)",
+            "indices = scratch(3 * LANES, np.uint32)",
             "batches = table.shape[0] // batch",
         ),
         prepare=(f"fill_bits(bits, 0, 1, particle, {permutation}, {STREAM_BATCH}, key)",),
@@ -274,9 +275,9 @@ def _fresh(loss: Loss, constant: Callable[[float], str]) -> _Source:
         | planes("uniforms", uniforms, f"(first + k) * {len(uniforms)}"),
         imports=(_BITS, "sandbox.draws.fill_normals", "sandbox.draws.fill_uniforms"),
         allocate=(
-            f"bits = np.empty({GROUP} * {words} * LANES, np.uint32)",
-            f"normals = np.empty({GROUP} * {even} * LANES, np.float32)",
-            f"uniforms = np.empty({GROUP} * {len(uniforms)} * LANES, real)",
+            f"bits = scratch({GROUP} * {words} * LANES, np.uint32)",
+            f"normals = scratch({GROUP} * {even} * LANES, np.float32)",
+            f"uniforms = scratch({GROUP} * {len(uniforms)} * LANES, real)",
         ),
         draw=(
             f"calls = (count * {words} + 3) // 4",
