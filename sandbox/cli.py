@@ -110,7 +110,7 @@ def run(
     progress = Silent() if no_progress else on_stderr()
     target = out or Path("results") / loaded.name
     try:
-        tree = run_scenario(loaded, out=target, force=force, threads=threads, progress=progress)
+        tree = run_scenario(loaded, out=target, force=force, threads=threads, progress=progress, forks=True)
     finally:
         progress.close()
     found = answer(tree)

@@ -18,7 +18,7 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -29,6 +29,11 @@ import numpy as np
 from numba import types
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic, overload
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -181,6 +186,22 @@ def _kept(directory: Path, name: str, text: str, entry: str, signature: Any) -> 
     machine_code.mkdir(parents=True, exist_ok=True)
     # Numba would quietly write elsewhere, or raise RuntimeError, where this directory does not take files.
     tempfile.TemporaryFile(dir=machine_code).close()
+    with _alone(machine_code / f"{name}.lock"):
+        return _found_or_made(directory, machine_code, name, text, entry, signature)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make a kernel: who comes second waits, and finds it made."""
+    with path.open("ab") as file:
+        if fcntl is not None:
+            # Some network drives have no locks. Then two may make it at once, and either's work is whole.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _found_or_made(directory: Path, machine_code: Path, name: str, text: str, entry: str, signature: Any) -> Any:
     path = directory / f"{name}.py"
     if not path.exists() or path.read_bytes() != text.encode():
         _write(path, text)

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from sandbox import jit
 from sandbox.compare import compare
 from sandbox.decomposition import decompose
+from sandbox.fork import meanwhile
 from sandbox.measured.base import OfParticles
 from sandbox.measured.tracks import Track
+from sandbox.precompile import compile_for
 from sandbox.progress import Progress, Silent
 from sandbox.reference import coefficients
 from sandbox.report import answer, markdown
@@ -33,11 +36,13 @@ def run(
     force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    forks: bool = False,
 ) -> xr.DataTree:
     """Run a scenario (or the file, or the shipped name, of one) and return its record.
 
     `overrides` are texts like "populations.sgd.learning_rate=0.1". With `out`, the record, the answer, the figure and
-    the animation are also written to that folder: all of them, or nothing. Raises InputError for wrong input.
+    the animation are also written to that folder: all of them, or nothing. With `forks` (see `meanwhile`) a copy of
+    this process compiles kernels and draws pictures meanwhile; no bit is another. Raises InputError for wrong input.
     """
     if not isinstance(scenario, Scenario):
         scenario = load(scenario, overrides)
@@ -45,15 +50,24 @@ def run(
         raise TypeError("overrides are for a scenario's file or name, not for a loaded one")
     progress = progress or Silent()
     if out is None:
-        return record(scenario, threads=threads, progress=progress)
+        return record(scenario, threads=threads, progress=progress, forks=forks)
     with written_beside(Path(out), force=force) as folder:
-        tree = record(scenario, threads=threads, progress=progress)
-        write(tree, folder, progress)
+        tree = record(scenario, threads=threads, progress=progress, forks=forks)
+        write(tree, folder, progress, forks=forks)
     return tree
 
 
-def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
+def record(
+    scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None, forks: bool = False
+) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
+    # A copy has something to compile where there are several kernels, and somewhere to leave them.
+    forks = forks and len(scenario.populations) > 1 and jit.cache_directory() is not None
+    with meanwhile(lambda: compile_for(scenario), forks=forks, needed=False):
+        return _record(scenario, threads, progress)
+
+
+def _record(scenario: Scenario, threads: int | None, progress: Progress | None) -> xr.DataTree:
     # What the scenario states wrongly is found before the long work, not after it.
     known = coefficients(scenario)
     populations = simulate(scenario, threads=threads, progress=progress)
@@ -84,23 +98,26 @@ def _measured(scenario: Scenario, tracks: Mapping[str, Track], progress: Progres
     return found
 
 
-def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
+def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = False) -> None:
     """Write everything that a result folder holds."""
     from sandbox.animation import animate
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    progress.start("writing", 4.0)
-    save(tree, folder / STORE)
-    progress.advance(1)
-    found = answer(tree)
-    (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
-    progress.advance(1)
-    if "measurements" in tree.children:
-        save_measurements(tree, folder / "measurements.png")
-    if "populations" in tree.children:
-        save_figure(tree, folder / "figure.png")
+    def draw() -> None:
+        if "measurements" in tree.children:
+            save_measurements(tree, folder / "measurements.png")
+        if "populations" in tree.children:
+            save_figure(tree, folder / "figure.png")
+
+    progress.start("writing", 3.0)
+    with meanwhile(draw, forks=forks):
+        save(tree, folder / STORE)
         progress.advance(1)
-        animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
+        found = answer(tree)
+        (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
+        if "populations" in tree.children:
+            animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
+        progress.advance(1)
     progress.advance(1)

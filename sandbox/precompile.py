@@ -35,6 +35,12 @@ def precompile(scenarios: Sequence[str], *, progress: Progress | None = None) ->
     return new, known
 
 
+def compile_for(scenario: Scenario) -> None:
+    """Put the kernels of a scenario into the cache, the last one first: its run begins with the first."""
+    for population in reversed(_populations(scenario)):
+        population_kernel(scenario, population)
+
+
 def _compiled(name: str) -> list[bool]:
     """Compile a scenario's kernels; return whether each came from the cache."""
     scenario = load(name)

@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[1] / "sandbox"
 FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "settings", "progress", "jit", "scratch"},
+    {"errors", "settings", "progress", "jit", "scratch", "fork"},
     {"draws", "elementary", "expression"},
     {"block", "prior", "quantity", "search"},
     {"cumulative"},
