@@ -13,46 +13,58 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def meanwhile(work: Callable[[], None], *, forks: bool, needed: bool = True) -> Iterator[None]:
-    """Do `work`, which leaves its results in files, in a copy of this process while the block runs.
+def meanwhile(work: Callable[[], T], *, forks: bool) -> Iterator[Callable[[], T]]:
+    """Let a copy of this process do `work` while the block runs; what comes with the block waits for its result.
 
     Without `forks`, where a system has no safe fork (all but Linux), or where the copy failed or had anything to say,
-    this process does it after the block, unless it is not `needed`. A copy knows nothing of other threads' locks: ask
-    for `forks` only where no other thread holds one that the work may want. What the block raises ends the copy.
+    this process does the work when its result is asked for. A result must be something that can be pickled. With the
+    block the copy ends, whether or not it was asked. It knows nothing of other threads' locks: ask for `forks` only
+    where no other thread may hold one that the work wants.
     """
-    copy = _copy(work) if forks and sys.platform == "linux" else None
+    if not (forks and sys.platform == "linux"):
+        yield work
+        return
+    copy, receiver = _copied(work)
+
+    def result() -> T:
+        with contextlib.suppress(EOFError):
+            value: T = receiver.recv()
+            return value
+        return work()
+
     try:
-        yield
-    except BaseException:
-        if copy is not None:
-            copy.kill()
-            copy.join()
-        raise
-    if copy is not None:
+        yield result
+    finally:
+        copy.kill()
         copy.join()
-    if needed and (copy is None or copy.exitcode != 0):
-        work()
+        receiver.close()
 
 
-def _copy(work: Callable[[], None]) -> Any:
-    copy = multiprocessing.get_context("fork").Process(target=_quietly, args=(work,), daemon=True)
+def _copied(work: Callable[[], Any]) -> tuple[Any, Connection]:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    copy = multiprocessing.get_context("fork").Process(target=_quietly, args=(work, sender), daemon=True)
     with warnings.catch_warnings():
         # Since 3.12 Python warns of every fork beside threads, those of the linear algebra's library included.
         warnings.simplefilter("ignore", DeprecationWarning)
         copy.start()
-    return copy
+    # Now the copy alone can write: if it ends without a result, that is the end of what can be read.
+    sender.close()
+    return copy, receiver
 
 
-def _quietly(work: Callable[[], None]) -> None:
+def _quietly(work: Callable[[], Any], sender: Connection) -> None:
     """Work without a word: what there is to say, the original says when it does the work itself."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     warnings.simplefilter("error")
     try:
-        work()
+        sender.send(work())
     except BaseException:
         os._exit(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sandbox import jit
+from sandbox import jit, stability
 from sandbox.compare import compare
 from sandbox.decomposition import decompose
 from sandbox.fork import meanwhile
@@ -62,26 +62,31 @@ def record(
 ) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     # A copy has something to compile where there are several kernels, and somewhere to leave them.
-    forks = forks and len(scenario.populations) > 1 and jit.cache_directory() is not None
-    with meanwhile(lambda: compile_for(scenario), forks=forks, needed=False):
-        return _record(scenario, threads, progress)
+    ahead = forks and len(scenario.populations) > 1 and jit.cache_directory() is not None
+    with meanwhile(lambda: compile_for(scenario), forks=ahead):
+        return _record(scenario, threads, progress or Silent(), forks)
 
 
-def _record(scenario: Scenario, threads: int | None, progress: Progress | None) -> xr.DataTree:
+def _record(scenario: Scenario, threads: int | None, progress: Progress, forks: bool) -> xr.DataTree:
     # What the scenario states wrongly is found before the long work, not after it.
     known = coefficients(scenario)
     populations = simulate(scenario, threads=threads, progress=progress)
-    posterior, comparisons = compare(scenario, populations, known, progress=progress)
-    decided = {
-        population.name: decide(scenario, population, comparisons[population.name], posterior)
-        for population in scenario.populations
-    }
-    tracks = {p.name: Track.recorded(populations[p.name], p.rule, scenario.nbeta) for p in scenario.populations}
-    tracks["posterior"] = Track(posterior.draws.values[np.newaxis], nbeta=scenario.nbeta)
-    measured = _measured(scenario, tracks, progress or Silent())
+    with meanwhile(lambda: [stability.mapped(scenario, p) for p in scenario.populations], forks=forks) as maps:
+        posterior, comparisons = compare(scenario, populations, known, progress=progress)
+        measured = _measured(scenario, _tracks(scenario, populations, posterior), progress)
+        decided = {
+            population.name: decide(scenario, population, comparisons[population.name], posterior, near)
+            for population, near in zip(scenario.populations, maps(), strict=True)
+        }
     if scenario.decomposition is not None:
         measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
     return assemble(scenario, populations, posterior, decided, measured)
+
+
+def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior: xr.Dataset) -> dict[str, Track]:
+    """Return where particles have been, and the posterior's draws."""
+    tracks = {p.name: Track.recorded(populations[p.name], p.rule, scenario.nbeta) for p in scenario.populations}
+    return tracks | {"posterior": Track(posterior.draws.values[np.newaxis], nbeta=scenario.nbeta)}
 
 
 def _measured(scenario: Scenario, tracks: Mapping[str, Track], progress: Progress) -> dict[str, xr.Dataset]:
@@ -111,7 +116,7 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = 
             save_figure(tree, folder / "figure.png")
 
     progress.start("writing", 3.0)
-    with meanwhile(draw, forks=forks):
+    with meanwhile(draw, forks=forks) as drawn:
         save(tree, folder / STORE)
         progress.advance(1)
         found = answer(tree)
@@ -120,4 +125,5 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = 
         if "populations" in tree.children:
             animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
         progress.advance(1)
+        drawn()
     progress.advance(1)

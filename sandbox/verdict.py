@@ -28,10 +28,14 @@ MEANING = {
 }
 
 
-def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
-    """Return a comparison with a verdict and its reason for every reference, and warnings, added."""
+def decide(
+    scenario: Scenario, population: Population, comparison: xr.Dataset, posterior: xr.Dataset, near: xr.Dataset
+) -> xr.Dataset:
+    """Return a comparison with a verdict and its reason for every reference, and warnings, added.
+
+    `near` is what `stability.mapped` says of the population.
+    """
     verdicts = [_verdict(scenario, comparison, posterior, k) for k in range(len(REFERENCES))]
-    near = stability.thresholds(scenario, population)
     said = {
         "unstable": _unstable(near),
         "no_linearisation": near.attrs["reason"],
@@ -40,15 +44,15 @@ def decide(scenario: Scenario, population: Population, comparison: xr.Dataset, p
         "warnings": _warnings(scenario, population, comparison),
     }
     return comparison.assign(
-        stability=_measures(scenario, population, near).reindex(stratum=comparison.stratum),
+        stability=_measures(near).reindex(stratum=comparison.stratum),
         words=((), np.array(json.dumps(said), dtype=object)),
     )
 
 
-def _measures(scenario: Scenario, population: Population, near: xr.Dataset) -> xr.DataArray:
+def _measures(near: xr.Dataset) -> xr.DataArray:
     """Return the stability map as one table (stratum, measure): a folder of many small arrays is slow to copy."""
-    products = stability.products(scenario, population)
-    named = {f"step_times_sharpness, {name}": products[:, k] for k, name in enumerate(("median", "largest"))}
+    products = near.step_times_sharpness
+    named = {f"step_times_sharpness, {name}": products.sel(point=name).values for name in near.point.values}
     named |= {
         f"{key}, {notion}": near[key].sel(notion=notion).values
         for key in stability.NUMBERS

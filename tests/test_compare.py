@@ -13,6 +13,7 @@ from laws import check_share
 from scipy import special, stats
 from small_runs import ARMS, PARABOLA, WELLS, Array, record_of, small
 
+from sandbox import stability
 from sandbox.compare import RESAMPLED, compare, preference, resampled_shares, share_interval
 from sandbox.errors import InputError
 from sandbox.reference import REFERENCES, coefficients
@@ -29,7 +30,9 @@ def judged(scenario: Scenario, record: xr.Dataset) -> tuple[xr.Dataset, xr.Datas
     """Return posterior, comparison and verdicts of one population's record."""
     population = scenario.populations[0]
     posterior, comparisons = compare(scenario, {population.name: record}, coefficients(scenario))
-    decided = decide(scenario, population, comparisons[population.name], posterior)
+    decided = decide(
+        scenario, population, comparisons[population.name], posterior, stability.mapped(scenario, population)
+    )
     return posterior, decided, json_words(decided)["verdicts"]
 
 

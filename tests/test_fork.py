@@ -10,14 +10,14 @@ import pytest
 
 from sandbox.fork import meanwhile
 
+HERE = os.getpid()
 linux = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
 
 
-def noting(path: Path, before=lambda: None):
+def noting(path: Path):
     """Work that leaves behind in which process it was done."""
 
     def work() -> None:
-        before()
         with path.open("a") as file:
             file.write(f"{os.getpid()}\n")
 
@@ -31,69 +31,78 @@ def workers(path: Path) -> list[int]:
 @linux
 def test_a_copy_works_while_the_block_runs(tmp_path):
     note = tmp_path / "note"
-    with meanwhile(noting(note), forks=True):
+    with meanwhile(noting(note), forks=True) as noted:
         until = time.monotonic() + 60
         while not workers(note) and time.monotonic() < until:
             time.sleep(0.01)
         assert workers(note)
+        noted()
     assert len(workers(note)) == 1
     assert os.getpid() not in workers(note)
 
 
-def test_without_forks_it_is_done_after_the_block(tmp_path):
+@linux
+def test_a_result_comes_back_however_large():
+    with meanwhile(lambda: (os.getpid(), bytes(10_000_000)), forks=True) as made:
+        pid, content = made()
+    assert pid != os.getpid()
+    assert content == bytes(10_000_000)
+
+
+def test_without_forks_it_is_done_when_it_is_asked_for(tmp_path):
     note = tmp_path / "note"
-    with meanwhile(noting(note), forks=False):
+    with meanwhile(noting(note), forks=False) as noted:
         assert workers(note) == []
+        noted()
     assert workers(note) == [os.getpid()]
 
 
-def fails_elsewhere() -> None:
+def fails_elsewhere() -> int:
     if os.getpid() != HERE:
         raise RuntimeError("no room for a copy")
+    return os.getpid()
 
 
-def warns() -> None:
+def dies_elsewhere() -> int:
+    if os.getpid() != HERE:
+        os._exit(9)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("work", [fails_elsewhere, dies_elsewhere])
+def test_what_a_copy_cannot_do_is_done_here(work):
+    with meanwhile(work, forks=True) as done:
+        assert done() == os.getpid()
+
+
+def warns() -> int:
     warnings.warn("half of it is missing", stacklevel=2)
+    return os.getpid()
 
 
-HERE = os.getpid()
+def test_what_a_copy_would_warn_of_is_warned_of_here():
+    with meanwhile(warns, forks=True) as done, pytest.warns(UserWarning, match="half of it"):
+        assert done() == os.getpid()
 
 
-def test_what_a_copy_cannot_do_is_done_here(tmp_path):
-    note = tmp_path / "note"
-    with meanwhile(noting(note, fails_elsewhere), forks=True):
-        pass
-    assert workers(note) == [os.getpid()]
+def test_a_result_that_cannot_be_sent_is_made_here():
+    with meanwhile(lambda: lambda: os.getpid(), forks=True) as made:
+        assert made()() == os.getpid()
 
 
-def test_what_a_copy_would_warn_of_is_warned_of_here(tmp_path):
-    note = tmp_path / "note"
-    with pytest.warns(UserWarning, match="half of it"), meanwhile(noting(note, warns), forks=True):
-        pass
-    assert workers(note) == [os.getpid()]
-
-
-def test_an_error_that_is_no_copys_own_is_raised_here():
+def test_an_error_of_the_work_itself_is_raised_here():
     def wrong() -> None:
         raise ValueError("found 3; allowed: 1, 2")
 
-    with pytest.raises(ValueError, match="allowed: 1, 2"), meanwhile(wrong, forks=True):
-        pass
-
-
-@pytest.mark.parametrize("forks", [True, False])
-def test_what_is_not_needed_is_left(tmp_path, forks):
-    note = tmp_path / "note"
-    with meanwhile(noting(note, fails_elsewhere), forks=forks, needed=False):
-        pass
-    assert workers(note) == []
+    with meanwhile(wrong, forks=True) as done, pytest.raises(ValueError, match="allowed: 1, 2"):
+        done()
 
 
 @linux
-def test_an_error_in_the_block_ends_the_copy(tmp_path):
-    note = tmp_path / "note"
+def test_a_copy_ends_with_the_block():
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), meanwhile(noting(note, lambda: time.sleep(600)), forks=True):
+    with pytest.raises(KeyboardInterrupt), meanwhile(lambda: time.sleep(600), forks=True):
         raise KeyboardInterrupt
+    with meanwhile(lambda: time.sleep(600), forks=True):
+        pass
     assert time.monotonic() - began < 300
-    assert workers(note) == []

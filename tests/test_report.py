@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from small_runs import ARMS, WELLS, record_of, small
 
-from sandbox import run
+from sandbox import run, stability
 from sandbox.compare import compare
 from sandbox.reference import REFERENCES, coefficients
 from sandbox.report import answer, markdown
@@ -32,7 +32,9 @@ def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
             particles=int(record["count"][0].sum()),
         )
     truth, found = compare(scenario, records, coefficients(scenario))
-    judged = {p.name: decide(scenario, p, found[p.name], truth) for p in scenario.populations}
+    judged = {
+        p.name: decide(scenario, p, found[p.name], truth, stability.mapped(scenario, p)) for p in scenario.populations
+    }
     return assemble(scenario, records, truth, judged, {})
 
 

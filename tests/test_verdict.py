@@ -76,7 +76,9 @@ def posterior(*, sharp: float = 0.5, multiplicity: float = 1) -> xr.Dataset:
 
 def decided(found: xr.Dataset, scenario: Scenario | None = None, truth: xr.Dataset | None = None) -> dict[str, Any]:
     scenario = scenario or small(WELLS)
-    return words(decide(scenario, scenario.populations[0], found, posterior() if truth is None else truth))
+    population = scenario.populations[0]
+    near = stability.mapped(scenario, population)
+    return words(decide(scenario, population, found, posterior() if truth is None else truth, near))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,6 @@ Only directions across the stratum count, those in which its equations change: a
 """
 
 from sandbox.stability.growth import NEUTRAL, NOTIONS
-from sandbox.stability.map import EDGE, NUMBERS, products, thresholds
+from sandbox.stability.map import EDGE, NUMBERS, mapped, products, thresholds
 
-__all__ = ["EDGE", "NEUTRAL", "NOTIONS", "NUMBERS", "products", "thresholds"]
+__all__ = ["EDGE", "NEUTRAL", "NOTIONS", "NUMBERS", "mapped", "products", "thresholds"]

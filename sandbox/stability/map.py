@@ -33,6 +33,13 @@ NUMBERS = ("stable_share", "growth", "growth_error", "threshold", "threshold_err
 """What is told of each stratum and notion; see `thresholds`."""
 
 
+def mapped(scenario: Scenario, population: Population) -> xr.Dataset:
+    """Return `thresholds`, and `products` as `step_times_sharpness` over ("stratum", "point")."""
+    found = thresholds(scenario, population)
+    table = (("stratum", "point"), products(scenario, population))
+    return found.assign(step_times_sharpness=table).assign_coords(point=np.array(["median", "largest"], dtype=object))
+
+
 def products(scenario: Scenario, population: Population) -> Array:
     """Return the median and the largest step size times sharpness on each stratum, shape (strata, 2).
 
