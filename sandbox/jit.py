@@ -1,4 +1,4 @@
-"""The only door to Numba: compiler flags, the width of a block, and the on-disk cache of generated kernels.
+"""The door to Numba: compiler flags, the width of a block, and the on-disk cache of generated kernels.
 
 Numba never caches code made by `exec`, and compiles a function again in every process when another jitted
 function is passed to it or captured by it. So a kernel is written as a small module whose text names all that

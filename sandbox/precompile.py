@@ -35,16 +35,16 @@ def precompile(scenarios: Sequence[str], *, progress: Progress | None = None) ->
     return new, known
 
 
-def compile_for(scenario: Scenario) -> None:
-    """Put the kernels of a scenario into the cache, the last one first: its run begins with the first."""
-    for population in reversed(_populations(scenario)):
-        population_kernel(scenario, population)
+def compile_for(scenario: Scenario) -> list[bool]:
+    """Put the kernels of a scenario into the cache; return whether each was there.
+
+    The last one comes first: a run that goes on meanwhile begins with the first.
+    """
+    return [population_kernel(scenario, population).from_cache for population in reversed(_populations(scenario))]
 
 
 def _compiled(name: str) -> list[bool]:
-    """Compile a scenario's kernels; return whether each came from the cache."""
-    scenario = load(name)
-    return [population_kernel(scenario, population).from_cache for population in _populations(scenario)]
+    return compile_for(load(name))
 
 
 def _populations(scenario: Scenario) -> list[Population]:

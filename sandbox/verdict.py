@@ -52,7 +52,7 @@ def decide(
 def _measures(near: xr.Dataset) -> xr.DataArray:
     """Return the stability map as one table (stratum, measure): a folder of many small arrays is slow to copy."""
     products = near.step_times_sharpness
-    named = {f"step_times_sharpness, {name}": products.sel(point=name).values for name in near.point.values}
+    named = {f"step_times_sharpness, {name}": products.sel(statistic=name).values for name in near.statistic.values}
     named |= {
         f"{key}, {notion}": near[key].sel(notion=notion).values
         for key in stability.NUMBERS

@@ -34,10 +34,11 @@ NUMBERS = ("stable_share", "growth", "growth_error", "threshold", "threshold_err
 
 
 def mapped(scenario: Scenario, population: Population) -> xr.Dataset:
-    """Return `thresholds`, and `products` as `step_times_sharpness` over ("stratum", "point")."""
+    """Return `thresholds`, and `products` as `step_times_sharpness` over ("stratum", "statistic")."""
     found = thresholds(scenario, population)
-    table = (("stratum", "point"), products(scenario, population))
-    return found.assign(step_times_sharpness=table).assign_coords(point=np.array(["median", "largest"], dtype=object))
+    table = (("stratum", "statistic"), products(scenario, population))
+    names = np.array(["median", "largest"], dtype=object)
+    return found.assign(step_times_sharpness=table).assign_coords(statistic=names)
 
 
 def products(scenario: Scenario, population: Population) -> Array:
