@@ -61,26 +61,28 @@ def record(
     scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None, forks: bool = False
 ) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
-    # A copy has something to compile where there are several kernels, and somewhere to leave them.
-    ahead = forks and len(scenario.populations) > 1 and jit.cache_directory() is not None
-    with meanwhile(lambda: compile_for(scenario), forks=ahead):
-        return _record(scenario, threads, progress or Silent(), forks)
-
-
-def _record(scenario: Scenario, threads: int | None, progress: Progress, forks: bool) -> xr.DataTree:
-    # What the scenario states wrongly is found before the long work, not after it.
-    known = coefficients(scenario)
-    populations = simulate(scenario, threads=threads, progress=progress)
-    with meanwhile(lambda: [stability.mapped(scenario, p) for p in scenario.populations], forks=forks) as maps:
+    progress = progress or Silent()
+    # Nothing ahead waits for particles, so a copy begins at once.
+    with meanwhile(lambda: _ahead(scenario), forks=forks) as ahead:
+        # What the scenario states wrongly is found before the long work, not after it.
+        known = coefficients(scenario)
+        populations = simulate(scenario, threads=threads, progress=progress)
         posterior, comparisons = compare(scenario, populations, known, progress=progress)
         measured = _measured(scenario, _tracks(scenario, populations, posterior), progress)
+        if scenario.decomposition is not None:
+            measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
         decided = {
             population.name: decide(scenario, population, comparisons[population.name], posterior, near)
-            for population, near in zip(scenario.populations, maps(), strict=True)
+            for population, near in zip(scenario.populations, ahead(), strict=True)
         }
-    if scenario.decomposition is not None:
-        measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
     return assemble(scenario, populations, posterior, decided, measured)
+
+
+def _ahead(scenario: Scenario) -> list[xr.Dataset]:
+    """Compile, for whoever else runs the scenario, all kernels but the first; return each population's stability."""
+    if len(scenario.populations) > 1 and jit.cache_directory() is not None:
+        compile_for(scenario)
+    return [stability.mapped(scenario, population) for population in scenario.populations]
 
 
 def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior: xr.Dataset) -> dict[str, Track]:

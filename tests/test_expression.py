@@ -25,6 +25,7 @@ from sandbox.expression import (
     separate,
     symbol,
 )
+from sandbox.expression.functions import settled
 
 NAMES = ("a", "b", "c")
 SYMBOLS = tuple(symbol(name) for name in NAMES)
@@ -139,6 +140,14 @@ def test_gradient_is_the_central_difference(text):
     expression = parse(text, NAMES)
     with mpmath.workdps(40):
         assert_slopes(expression, gradient(expression, SYMBOLS))
+
+
+@LAW
+@given(TEXTS)
+def test_gradient_is_that_of_sympy(text):
+    """The very same expression, so that no kernel depends on which of the two took it."""
+    expression = parse(text, NAMES)
+    assert gradient(expression, SYMBOLS) == tuple(settled(sympy.diff(expression, s)) for s in SYMBOLS)
 
 
 @settings(LAW, max_examples=30)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,12 @@ _NUMPY = {
 
 
 class _Printer(NumPyPrinter):  # type: ignore[misc]
-    """Constants as floats (an integer beyond 64 bits would not meet an array) and small powers as squares."""
+    """Constants as floats (an integer beyond 64 bits would not meet an array), small powers as squares, safe names."""
+
+    spellings: Mapping[Any, str] = MappingProxyType({})
+
+    def _print_Symbol(self, expr: Any) -> str:  # noqa: N802
+        return self.spellings.get(expr, str(expr.name))
 
     def _print(self, expr: Any, **settings: Any) -> str:
         if isinstance(expr, sympy.Expr) and expr.is_number:
@@ -65,7 +71,10 @@ def numpy_function(symbols: Sequence[Any], expressions: Sequence[Any]) -> Callab
 def _compiled(symbols: tuple[Any, ...], expressions: tuple[Any, ...]) -> Callable[..., list[Array]]:
     options = {"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True}
     printer = _Printer({**options, "user_functions": {name: name for name in _NUMPY}})
-    plain = sympy.lambdify(symbols, expressions, modules=[_NUMPY, "numpy"], printer=printer, cse=common, dummify=True)
+    # A parameter may have a name that NumPy's module has. SymPy's own answer to that rewrites all expressions.
+    printer.spellings = {symbol: f"_w{k}" for k, symbol in enumerate(symbols)}
+    arguments = list(printer.spellings.values())
+    plain = sympy.lambdify(arguments, expressions, modules=[_NUMPY, "numpy"], printer=printer, cse=common)
 
     def function(*values: ArrayLike) -> list[Array]:
         arrays = [np.asarray(value, dtype=np.float64) for value in values]

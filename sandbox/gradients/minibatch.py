@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import sympy
@@ -64,23 +64,18 @@ class Minibatch(Estimator):
         )
         columns = {c: e.xreplace(source.data) for c, e in sums.columns.items()} if source.data else {}
         outputs = {f"s[{j} * LANES + i]": term.xreplace(columns) for j, term in enumerate(sums.terms)}
-        arguments = ("w", *source.arguments, "first", "s")
+        arguments = ("w", *source.arguments, "s")
         names = planes("w", loss.symbols)
+        whole, rest = divmod(self.minibatch, GROUP)
+        # A kernel holds only what its batches need: a function that is never called would be compiled all the same.
+        counts = [GROUP] * bool(whole) + [rest] * bool(rest)
         functions = [
-            sum_code(f"add_{count}", arguments, count, outputs, names, source.names, source.scalars)
-            for count in (1, GROUP)
+            sum_code(f"add_{count}", arguments, count, outputs, names, source.names, source.scalars) for count in counts
         ]
-        call = ", ".join(arguments)
-        loop = (
-            f"count = min({GROUP}, batch - sample)",
-            *source.draw,
-            "first = 0",
-            f"if count == {GROUP}:",
-            f"    add_{GROUP}({call})",
-            "else:",
-            "    for first in range(count):",
-            f"        add_1({call})",
-        )
+        adding = [f"add_{count}({', '.join(arguments)})" for count in counts]
+        if len(adding) > 1:
+            adding = [f"if count == {GROUP}:", f"    {adding[0]}", "else:", f"    {adding[1]}"]
+        loop = (f"count = min({GROUP}, batch - sample)", *source.draw, *adding)
         return Stage(
             imports=("sandbox.block.fill", "sandbox.block.scale", *source.imports),
             functions=tuple(functions),
@@ -189,7 +184,7 @@ def _without_data(expression: Any, parameters: frozenset[Any], parts: dict[Any, 
 class _Source:
     """Source lines that give each lane samples: `prepare` once a step, `draw` for `count` of them from `sample` on.
 
-    `names` finds the columns of sample `first` + k of those drawn in the arrays `arguments`; or else what `data`, the
+    `names` finds the columns of sample k of those drawn in the arrays `arguments`; or else what `data`, the
     loss's data symbols, are expressions of, with `scalars` from the constants.
     """
 
@@ -212,7 +207,7 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
     gather = f"gather_row(rows[k * {size} * LANES :], table, %s, {size})"
     # An array, not scratch: where LLVM knows that table and rows are apart it vectorises the gathering, to no good.
     allocate = (f"rows = np.empty({GROUP} * {size} * LANES, real)",)
-    arguments, names = ("rows",), paired("rows", columns, f"(first + k) * {size}")
+    arguments, names = ("rows",), paired("rows", columns, f"k * {size}")
     if draw == "with_replacement":
         return _Source(
             arguments,
@@ -269,24 +264,45 @@ def _fresh(loss: Loss, constant: Callable[[float], str]) -> _Source:
         arguments = [sympy.Symbol(f"_c{k}_{j}", real=True) for j in range(len(source.arguments))]
         scalars |= {symbol: constant(value) for symbol, value in zip(arguments, source.arguments, strict=True)}
         values[loss.data_symbols[k]] = source.from_standard(standard[k], arguments)
+    kinds = [
+        _Standard("normals", "np.float32", normals, 0, even, even // 2),
+        _Standard("uniforms", "real", uniforms, even, len(uniforms), len(uniforms)),
+    ]
+    # What is not drawn has no array and no call, which would be compiled for nothing.
+    kinds = [kind for kind in kinds if kind.symbols]
+    names = [planes(kind.array, kind.symbols, f"k * {kind.size}") for kind in kinds]
     return _Source(
-        arguments=("normals", "uniforms", "constants"),
-        names=planes("normals", normals, f"(first + k) * {even}")
-        | planes("uniforms", uniforms, f"(first + k) * {len(uniforms)}"),
-        imports=(_BITS, "sandbox.draws.fill_normals", "sandbox.draws.fill_uniforms"),
+        arguments=(*(kind.array for kind in kinds), "constants"),
+        names={symbol: text for texts in names for symbol, text in texts.items()},
+        imports=(_BITS, *(f"sandbox.draws.fill_{kind.array}" for kind in kinds)),
         allocate=(
             f"bits = scratch({GROUP} * {words} * LANES, np.uint32)",
-            f"normals = scratch({GROUP} * {even} * LANES, np.float32)",
-            f"uniforms = scratch({GROUP} * {len(uniforms)} * LANES, real)",
+            *(f"{kind.array} = scratch({GROUP} * {kind.size} * LANES, {kind.dtype})" for kind in kinds),
         ),
         draw=(
             f"calls = (count * {words} + 3) // 4",
             f"fill_bits(bits, sample // 4 * {words}, calls, particle, step, {STREAM_INPUT}, key)",
             "for k in range(count):",
-            f"    fill_normals(normals[k * {even} * LANES :], bits[k * {words} * LANES :], {even // 2})",
-            f"    fill_uniforms(uniforms[k * {len(uniforms)} * LANES :], bits[(k * {words} + {even}) * LANES :], "
-            f"{len(uniforms)})",
+            *(
+                f"    fill_{kind.array}({kind.array}[k * {kind.size} * LANES :], "
+                f"bits[(k * {words} + {kind.start}) * LANES :], {kind.filled})"
+                for kind in kinds
+            ),
         ),
         data=values,
         scalars=scalars,
     )
+
+
+class _Standard(NamedTuple):
+    """Standard draws of a sample: `size` planes of `array`, from those of its bits that begin with plane `start`.
+
+    `filled` is how many planes, of normals how many pairs, its function is asked for.
+    """
+
+    array: str
+    dtype: str
+    symbols: Sequence[Any]
+    start: int
+    size: int
+    filled: int

@@ -18,7 +18,7 @@ from sandbox.measured.base import Measurement, Subject
 from sandbox.measured.chains import ChainSettings, default_nbeta
 from sandbox.measured.conserved import Conserved
 from sandbox.measured.current import Current
-from sandbox.measured.free_energy import free_energy
+from sandbox.measured.free_energy import FEWEST, free_energy
 from sandbox.measured.labelled import Array, labelled
 from sandbox.measured.local import llc_report
 from sandbox.measured.marginals import posterior_and_laplace
@@ -30,7 +30,7 @@ from sandbox.measured.settled import LocalLlc
 from sandbox.measured.sharpness import Sharpness
 from sandbox.measured.splitting import Energy
 from sandbox.measured.temperature import Temperature
-from sandbox.measured.thermodynamics import Thermodynamics, thermodynamics
+from sandbox.measured.thermodynamics import SMALL_N, Thermodynamics, large_n, thermodynamics
 from sandbox.measured.volume import PARTICLES, volume
 from sandbox.measured.waic import expectations, waic_over_data_sets
 from sandbox.measured.wbic import wbic_along
@@ -61,12 +61,30 @@ class Volume(Measurement):
 
 
 @functools.lru_cache(maxsize=1)
-def _table(energy: Energy, prior: Prior) -> Thermodynamics:
-    """Return the evidence over all sizes n: the free energy and ζ are two readings of it."""
-    return thermodynamics(energy, prior)
+def _table(energy: Energy, prior: Prior, largest: float) -> Thermodynamics:
+    """Return the evidence over all sizes n up to the largest: the free energy and ζ are two readings of it."""
+    return thermodynamics(energy, prior, np.concatenate([SMALL_N, large_n(len(prior.names), largest)]))
 
 
-class FreeEnergy(Measurement):
+class _OverSizes(Measurement):
+    """A reading of the evidence over many decades of n."""
+
+    quick: ClassVar[dict[str, int]] = {"largest_n": 10**9}
+    largest_n: float = Field(default=1e15, description="no n exceeds it; in three dimensions 1e6 is the largest anyway")
+
+    def check(self, subject: Subject) -> None:
+        """Refuse a table in which the asymptotics does not show."""
+        dimension = len(subject.prior.names)
+        if len(large_n(dimension, self.largest_n)) < FEWEST:
+            least = large_n(dimension)[FEWEST - 1]
+            raise InputError(f"found {self.largest_n:g}; allowed: {least:g} or more").within("largest_n")
+
+    def table(self, subject: Subject) -> Thermodynamics:
+        """Return the evidence of the population's loss."""
+        return _table(subject.population_loss.excess, subject.prior, self.largest_n)
+
+
+class FreeEnergy(_OverSizes):
     """F_n by quadrature over n: its slope in log n is λ; BIC and Laplace beside it."""
 
     name: ClassVar[str] = "free_energy"
@@ -74,7 +92,7 @@ class FreeEnergy(Measurement):
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return F_n of the population's loss with the fit of λ, and what regular and singular theory make of it."""
         loss, prior = subject.population_loss, subject.prior
-        found = free_energy(loss.excess, prior, table=_table(loss.excess, prior))
+        found = free_energy(loss.excess, prior, table=self.table(subject))
         n, first = found["n"].to_numpy(), float(found["n"][0])
         regular = -float(laplace(loss, prior, first)["log_evidence_laplace"])
         beside = {
@@ -86,15 +104,14 @@ class FreeEnergy(Measurement):
         return _with_theory(found.assign(beside), subject, "the slope of F_n in log n")
 
 
-class Zeta(Measurement):
+class Zeta(_OverSizes):
     """ζ(z) = int K^z φ, continued to its largest pole, which is at -λ and of order m."""
 
     name: ClassVar[str] = "zeta"
 
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return the record of `zeta`."""
-        loss, prior = subject.population_loss, subject.prior
-        found = zeta(loss.excess, prior, table=_table(loss.excess, prior))
+        found = zeta(subject.population_loss.excess, subject.prior, table=self.table(subject))
         return _with_theory(found, subject, "the largest pole of ζ(z)")
 
 

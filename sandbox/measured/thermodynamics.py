@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,12 +55,15 @@ class Thermodynamics:
         return Thermodynamics(n[keep], logs[keep], heat[keep], variance[keep], error[keep], self.stopped)
 
 
-def large_n(dimension: int) -> Floats:
+def large_n(dimension: int, largest: float = math.inf) -> Floats:
     """Return sizes at which the asymptotics shows, as large as the quadrature goes in seconds (1, 2) or minutes (3).
+
+    None exceeds `largest`.
 
     In the plane its cost grows like log n only; in space it starts a hundred times higher.
     """
-    return np.asarray(10.0 ** (np.arange(1.0, 16.0) if dimension < 3 else np.arange(1.0, 6.1, 0.5)))
+    sizes = 10.0 ** (np.arange(1.0, 16.0) if dimension < 3 else np.arange(1.0, 6.1, 0.5))
+    return np.asarray(sizes[sizes <= largest])
 
 
 def thermodynamics(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from sandbox.expression import numpy_function
+from sandbox.expression import gradient, numpy_function
 from sandbox.rules import Particle, Rule
 
 Array = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ class Step:
             moved = rule.step(Particle(w, g, loss_gradient, state, xi, rate, steps, constants))
             outputs = [*moved.w, *(value for plane in moved.state.values() for value in plane)]
             inputs = [*w, *(symbol for name in moved.state for symbol in state[name]), *g]
-            entries = [sympy.diff(output, variable) for output in outputs for variable in inputs]
+            entries = [slope for output in outputs for slope in gradient(output, inputs)]
             places = {*inputs, *loss_gradient, *xi, *(symbol for plane in state.values() for symbol in plane)}
             linear = not any(entry.free_symbols & places for entry in entries)
             linear = linear and not any(output.has(*loss_gradient) for output in outputs)
