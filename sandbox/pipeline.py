@@ -112,8 +112,6 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = 
     from sandbox.measurement_figures import save_measurements
 
     def draw() -> None:
-        if "measurements" in tree.children:
-            save_measurements(tree, folder / "measurements.png")
         if "populations" in tree.children:
             save_figure(tree, folder / "figure.png")
 
@@ -126,6 +124,8 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = 
         (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
         if "populations" in tree.children:
             animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
+        if "measurements" in tree.children:
+            save_measurements(tree, folder / "measurements.png")
         progress.advance(1)
         drawn()
     progress.advance(1)

@@ -32,7 +32,7 @@ def make(rate=0.1):
     return build(potential(("a",), "a**2/2"), prior(1.0), Sgd(rule="sgd", learning_rate=rate), Full(), reflecting=False)
 
 def data(n, seed, **changes):
-    given = dict(rate=0.1, batch=3, nbeta=1.0, scale=1.0) | changes
+    given = dict(rate=0.1, batch=4, nbeta=1.0, scale=1.0) | changes
     line = Regression(("a",), ("a*x",), ("0",), {"x": Distribution.parse("normal(0, 1)")}, 1.0).sampled(n, seed)
     rule = Langevin(rule="langevin", step_size=given["rate"])
     gradient = Minibatch(minibatch=given["batch"], draw="with_replacement")
@@ -103,15 +103,22 @@ def test_a_second_process_finds_the_machine_code(warm):
 
 
 def test_another_value_needs_no_other_kernel(tmp_path):
-    """Step size, batch, nbeta, prior scale, data and their seed are arguments: one module, one compilation."""
+    """Step size, groups of a batch, nbeta, prior scale, data and their seed are arguments: one compilation."""
     code = """positions=[position(data(*key, **changes)) for key, changes in [
-        ((20, 1), {}), ((20, 1), {"rate": 0.2}), ((20, 1), {"batch": 4}), ((20, 1), {"nbeta": 2.0}),
+        ((20, 1), {}), ((20, 1), {"rate": 0.2}), ((20, 1), {"batch": 8}), ((20, 1), {"nbeta": 2.0}),
         ((20, 1), {"scale": 0.5}), ((20, 2), {}), ((30, 1), {})]],
         compilations=sum(sum(c.stats.cache_misses.values()) for c in {data(20, 1).compiled, data(9, 9).compiled})"""
     result = run(tmp_path, code)
     assert len(set(result["positions"])) == 7
     assert result["compilations"] == 1
     assert len(modules(tmp_path)) == 1
+
+
+def test_a_batch_that_ends_in_a_part_of_a_group_needs_another_kernel(tmp_path):
+    """Samples are added in groups of four: what adds the rest is compiled only where there is one."""
+    code = """positions=[position(data(20, 1, batch=batch)) for batch in (3, 4, 8, 6, 10, 7)]"""
+    assert len(set(run(tmp_path, code)["positions"])) == 6
+    assert len(modules(tmp_path)) == 4
 
 
 def test_of_two_processes_at_once_one_compiles(tmp_path):

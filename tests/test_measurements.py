@@ -71,6 +71,22 @@ def test_what_is_measured_is_near_what_is_exact(tree: xr.DataTree) -> None:
     assert float(tree["measurements/laplace"]["log_evidence_laplace"]) == np.inf
 
 
+@pytest.mark.parametrize("name", ["free_energy", "zeta"])
+def test_a_table_too_short_for_the_asymptotics_is_refused_before_the_run(name: str) -> None:
+    least = f"measurements: {{{name}: {{largest_n: 1e8}}}}\n"
+    small(ARMS, WITHOUT_PARTICLES, ("seed: 3\n", "seed: 3\n" + least))
+    with pytest.raises(InputError, match=rf"{name}\.largest_n: found 1e\+07; allowed: 1e\+08 or more"):
+        small(ARMS, WITHOUT_PARTICLES, ("seed: 3\n", "seed: 3\n" + least.replace("1e8", "1e7")))
+
+
+def test_no_size_exceeds_the_largest_asked_for() -> None:
+    asked = "measurements: {free_energy: {largest_n: 2e9}}\n"
+    found = record(small(ARMS, WITHOUT_PARTICLES, ("seed: 3\n", "seed: 3\n" + asked)))
+    table = found["measurements/free_energy"].to_dataset()
+    assert table.n.values.max() == 1e9
+    assert table.attrs["low"] < 0.25 < table.attrs["high"]
+
+
 def test_the_answer_says_each_in_a_sentence(tree: xr.DataTree) -> None:
     found = answer(tree)
     page = markdown(found)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,12 +34,7 @@ _NUMPY = {
 
 
 class _Printer(NumPyPrinter):  # type: ignore[misc]
-    """Constants as floats (an integer beyond 64 bits would not meet an array), small powers as squares, safe names."""
-
-    spellings: Mapping[Any, str] = MappingProxyType({})
-
-    def _print_Symbol(self, expr: Any) -> str:  # noqa: N802
-        return self.spellings.get(expr, str(expr.name))
+    """Constants as floats (an integer beyond 64 bits would not meet an array) and small powers as squares."""
 
     def _print(self, expr: Any, **settings: Any) -> str:
         if isinstance(expr, sympy.Expr) and expr.is_number:
@@ -71,10 +65,13 @@ def numpy_function(symbols: Sequence[Any], expressions: Sequence[Any]) -> Callab
 def _compiled(symbols: tuple[Any, ...], expressions: tuple[Any, ...]) -> Callable[..., list[Array]]:
     options = {"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True}
     printer = _Printer({**options, "user_functions": {name: name for name in _NUMPY}})
-    # A parameter may have a name that NumPy's module has. SymPy's own answer to that rewrites all expressions.
-    printer.spellings = {symbol: f"_w{k}" for k, symbol in enumerate(symbols)}
-    arguments = list(printer.spellings.values())
-    plain = sympy.lambdify(arguments, expressions, modules=[_NUMPY, "numpy"], printer=printer, cse=common)
+    # SymPy adds up in the order of names. Its own safe ones ("dummies") are numbered through a process, so that bits
+    # would depend on what it did before. These are numbered from the last symbol back, as it would.
+    safe = {s: sympy.Symbol(f"W{k:05d}") for k, s in enumerate(sorted(symbols, key=str, reverse=True))}
+    assignments, results = common(expressions)
+    shared = [(name, value.xreplace(safe)) for name, value in assignments], [e.xreplace(safe) for e in results]
+    arguments = [safe[symbol] for symbol in symbols]
+    plain = sympy.lambdify(arguments, results, modules=[_NUMPY, "numpy"], printer=printer, cse=lambda _: shared)
 
     def function(*values: ArrayLike) -> list[Array]:
         arrays = [np.asarray(value, dtype=np.float64) for value in values]
