@@ -62,8 +62,8 @@ def record(
 ) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     progress = progress or Silent()
-    # Nothing ahead waits for particles, so a copy begins at once.
-    with meanwhile(lambda: _ahead(scenario), forks=forks) as ahead:
+    # Neither kernels nor stability wait for particles, so a copy begins at once.
+    with meanwhile(lambda: _stabilities(scenario), forks=forks, first=lambda: _compile(scenario)) as stabilities:
         # What the scenario states wrongly is found before the long work, not after it.
         known = coefficients(scenario)
         populations = simulate(scenario, threads=threads, progress=progress)
@@ -73,15 +73,18 @@ def record(
             measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
         decided = {
             population.name: decide(scenario, population, comparisons[population.name], posterior, near)
-            for population, near in zip(scenario.populations, ahead(), strict=True)
+            for population, near in zip(scenario.populations, stabilities(), strict=True)
         }
     return assemble(scenario, populations, posterior, decided, measured)
 
 
-def _ahead(scenario: Scenario) -> list[xr.Dataset]:
-    """Compile, for whoever else runs the scenario, all kernels but the first; return each population's stability."""
+def _compile(scenario: Scenario) -> None:
+    """Compile what another process will look for: of a single kernel it would only have to wait for this one."""
     if len(scenario.populations) > 1 and jit.cache_directory() is not None:
         compile_for(scenario)
+
+
+def _stabilities(scenario: Scenario) -> list[xr.Dataset]:
     return [stability.mapped(scenario, population) for population in scenario.populations]
 
 

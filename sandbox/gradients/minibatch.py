@@ -184,8 +184,8 @@ def _without_data(expression: Any, parameters: frozenset[Any], parts: dict[Any, 
 class _Source:
     """Source lines that give each lane samples: `prepare` once a step, `draw` for `count` of them from `sample` on.
 
-    `names` finds the columns of sample k of those drawn in the arrays `arguments`; or else what `data`, the
-    loss's data symbols, are expressions of, with `scalars` from the constants.
+    `names` finds the columns of sample k of those drawn in the arrays `arguments`; or else what `data`, the loss's data
+    symbols, are expressions of, with `scalars` from the constants.
     """
 
     arguments: tuple[str, ...]

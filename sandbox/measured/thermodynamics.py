@@ -58,9 +58,7 @@ class Thermodynamics:
 def large_n(dimension: int, largest: float = math.inf) -> Floats:
     """Return sizes at which the asymptotics shows, as large as the quadrature goes in seconds (1, 2) or minutes (3).
 
-    None exceeds `largest`.
-
-    In the plane its cost grows like log n only; in space it starts a hundred times higher.
+    In the plane its cost grows like log n only; in space it starts a hundred times higher. None exceeds `largest`.
     """
     sizes = 10.0 ** (np.arange(1.0, 16.0) if dimension < 3 else np.arange(1.0, 6.1, 0.5))
     return np.asarray(sizes[sizes <= largest])
