@@ -19,11 +19,12 @@ import numpy as np
 
 from sandbox import draws, kernel
 from sandbox.errors import InputError
+from sandbox.fork import processors
 from sandbox.gradients import Full, Minibatch
 from sandbox.loss import Loss, Regression
 from sandbox.prior import Distribution, Prior
 from sandbox.rules import RULES, Langevin, Rule, Sgd
-from sandbox.simulate import processors, shares_of
+from sandbox.simulate import shares_of
 
 PARTICLES = 65_536
 STEPS = 40

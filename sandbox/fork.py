@@ -1,36 +1,57 @@
-"""Work done meanwhile by a copy of this process, so that a second processor has something to do.
+"""Work done meanwhile by copies of this process, so that other processors have something to do.
 
-Numba compiles, SymPy derives and Matplotlib draws on one processor only, whatever the number of threads. A forked copy
-has everything in its memory that the work needs, where a fresh process would first import it all for seconds.
+Numba's compiler, SymPy, Matplotlib and NumPy with small arrays keep to one processor, whatever the number of threads. A
+forked copy has everything in its memory that the work needs, where a fresh process would first import it for seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+_PROCESSES: ContextVar[int] = ContextVar("_PROCESSES", default=1)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
-def meanwhile(
-    work: Callable[[], T], *, forks: bool, first: Callable[[], object] | None = None
-) -> Iterator[Callable[[], T]]:
+def processes(most: int) -> Iterator[None]:
+    """Allow that inside the block work is shared by so many processes, copies of this one (on Linux, else by none).
+
+    A copy knows nothing of other threads' locks: allow copies only where no other thread may hold one that the work
+    wants. Unless allowed there are none, nor are there in other threads, nor copies of copies.
+    """
+    before = _PROCESSES.set(most if sys.platform == "linux" else 1)
+    try:
+        yield
+    finally:
+        _PROCESSES.reset(before)
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[], T], *, first: Callable[[], object] | None = None) -> Iterator[Callable[[], T]]:
     """Let a copy of this process do `work` while the block runs; what comes with the block waits for its result.
 
-    A copy does `first` before it, which only saves this process time: without a copy nobody does it. Without `forks`, where a system has no safe fork (all but Linux), or where the copy failed or had anything to say,
-    this process does the work when its result is asked for. A result must be something that can be pickled. With the
-    block the copy ends, whether or not it was asked. It knows nothing of other threads' locks: ask for `forks` only
-    where no other thread may hold one that the work wants.
+    A copy does `first` before it, which only saves this process time: without a copy nobody does it. Where copies are
+    not allowed, or where one failed or had anything to say, this process does the work when its result is asked for. A
+    result must be something that can be pickled. With the block the copy ends, whether or not it was asked.
     """
-    if not (forks and sys.platform == "linux"):
+    if _PROCESSES.get() < 2:
         yield work
         return
     copy, receiver = _copied(work, first)
@@ -49,6 +70,19 @@ def meanwhile(
         receiver.close()
 
 
+def together(works: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what each of the works returns, done by as many processes as are allowed; see `meanwhile`."""
+    count = max(1, min(_PROCESSES.get(), len(works)))
+    with contextlib.ExitStack() as copies:
+        others = [copies.enter_context(meanwhile(functools.partial(_done, works[k::count]))) for k in range(1, count)]
+        found = [_done(works[::count]), *(other() for other in others)]
+    return [found[k % count][k // count] for k in range(len(works))]
+
+
+def _done(works: Iterable[Callable[[], T]]) -> list[T]:
+    return [work() for work in works]
+
+
 def _copied(work: Callable[[], Any], first: Callable[[], object] | None) -> tuple[Any, Connection]:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     copy = multiprocessing.get_context("fork").Process(target=_quietly, args=(work, first, sender), daemon=True)
@@ -64,6 +98,7 @@ def _copied(work: Callable[[], Any], first: Callable[[], object] | None) -> tupl
 def _quietly(work: Callable[[], Any], first: Callable[[], object] | None, sender: Connection) -> None:
     """Work without a word: what there is to say, the original says when it does the work itself."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _PROCESSES.set(1)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     warnings.simplefilter("error")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import xarray as xr
 from sandbox import jit, stability
 from sandbox.compare import compare
 from sandbox.decomposition import decompose
-from sandbox.fork import meanwhile
+from sandbox.fork import meanwhile, processes, processors
 from sandbox.measured.base import OfParticles
 from sandbox.measured.tracks import Track
 from sandbox.precompile import compile_for
@@ -41,29 +42,28 @@ def run(
     """Run a scenario (or the file, or the shipped name, of one) and return its record.
 
     `overrides` are texts like "populations.sgd.learning_rate=0.1". With `out`, the record, the answer, the figure and
-    the animation are also written to that folder: all of them, or nothing. With `forks` (see `meanwhile`) a copy of
-    this process compiles kernels and draws pictures meanwhile; no bit is another. Raises InputError for wrong input.
+    the animation are also written to that folder: all of them, or nothing. With `forks` copies of this process, as many
+    as threads, take part in the work (see `processes`); no bit is another. Raises InputError for wrong input.
     """
     if not isinstance(scenario, Scenario):
         scenario = load(scenario, overrides)
     elif list(overrides):
         raise TypeError("overrides are for a scenario's file or name, not for a loaded one")
     progress = progress or Silent()
-    if out is None:
-        return record(scenario, threads=threads, progress=progress, forks=forks)
-    with written_beside(Path(out), force=force) as folder:
-        tree = record(scenario, threads=threads, progress=progress, forks=forks)
-        write(tree, folder, progress, forks=forks)
+    with processes(threads or processors()) if forks else contextlib.nullcontext():
+        if out is None:
+            return record(scenario, threads=threads, progress=progress)
+        with written_beside(Path(out), force=force) as folder:
+            tree = record(scenario, threads=threads, progress=progress)
+            write(tree, folder, progress)
     return tree
 
 
-def record(
-    scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None, forks: bool = False
-) -> xr.DataTree:
+def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     progress = progress or Silent()
     # Neither kernels nor stability wait for particles, so a copy begins at once.
-    with meanwhile(lambda: _stabilities(scenario), forks=forks, first=lambda: _compile(scenario)) as stabilities:
+    with meanwhile(lambda: _stabilities(scenario), first=lambda: _compile(scenario)) as stabilities:
         # What the scenario states wrongly is found before the long work, not after it.
         known = coefficients(scenario)
         populations = simulate(scenario, threads=threads, progress=progress)
@@ -108,7 +108,7 @@ def _measured(scenario: Scenario, tracks: Mapping[str, Track], progress: Progres
     return found
 
 
-def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = False) -> None:
+def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     """Write everything that a result folder holds."""
     from sandbox.animation import animate
     from sandbox.figures import save_figure
@@ -119,7 +119,7 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress, *, forks: bool = 
             save_figure(tree, folder / "figure.png")
 
     progress.start("writing", 3.0)
-    with meanwhile(draw, forks=forks) as drawn:
+    with meanwhile(draw) as drawn:
         save(tree, folder / STORE)
         progress.advance(1)
         found = answer(tree)

@@ -10,9 +10,10 @@ import numpy as np
 
 from sandbox import draws, exact, jit, measured, stability
 from sandbox.coverage import POINTS, coverage
+from sandbox.fork import processors
 from sandbox.reference import coefficients
 from sandbox.scenario import Population, Scenario, frame_steps
-from sandbox.simulate import population_kernel, processors
+from sandbox.simulate import population_kernel
 from sandbox.singularity import Powers
 from sandbox.start import origin, start
 from sandbox.zero_set import DIVERGED

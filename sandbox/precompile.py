@@ -9,9 +9,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from sandbox import jit
 from sandbox.decomposition import rungs
 from sandbox.errors import InputError
+from sandbox.fork import processors
 from sandbox.progress import Progress, Silent
 from sandbox.scenario import Population, Scenario, load
-from sandbox.simulate import population_kernel, processors
+from sandbox.simulate import population_kernel
 
 
 def precompile(scenarios: Sequence[str], *, progress: Progress | None = None) -> tuple[int, int]:

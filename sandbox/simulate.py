@@ -7,7 +7,6 @@ from frame to frame), and positions are a function of scenario and seed alone: t
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sandbox import draws, kernel
+from sandbox.fork import processors
 from sandbox.observer import Observer
 from sandbox.progress import Progress, Silent
 from sandbox.scenario import Population, Scenario, frame_steps
@@ -46,11 +46,6 @@ def simulate(
         ends: dict[str, Array] = {}
         runs = [_Run(scenario, population, pool, threads, ends) for population in scenario.populations]
         return {run.population.name: run.record(progress or Silent()) for run in runs}
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shares_of(blocks: int, threads: int) -> list[tuple[int, int]]:

@@ -1,14 +1,16 @@
 """Work in a copy of the process: done meanwhile, and done all the same where the copy cannot."""
 
+import functools
 import os
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from sandbox.fork import meanwhile
+from sandbox.fork import meanwhile, processes, together
 
 HERE = os.getpid()
 linux = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
@@ -31,7 +33,7 @@ def workers(path: Path) -> list[int]:
 @linux
 def test_a_copy_works_while_the_block_runs(tmp_path):
     note = tmp_path / "note"
-    with meanwhile(noting(note), forks=True) as noted:
+    with processes(2), meanwhile(noting(note)) as noted:
         until = time.monotonic() + 60
         while not workers(note) and time.monotonic() < until:
             time.sleep(0.01)
@@ -43,7 +45,7 @@ def test_a_copy_works_while_the_block_runs(tmp_path):
 
 @linux
 def test_a_result_comes_back_however_large():
-    with meanwhile(lambda: (os.getpid(), bytes(10_000_000)), forks=True) as made:
+    with processes(2), meanwhile(lambda: (os.getpid(), bytes(10_000_000))) as made:
         pid, content = made()
     assert pid != os.getpid()
     assert content == bytes(10_000_000)
@@ -51,7 +53,7 @@ def test_a_result_comes_back_however_large():
 
 def test_without_forks_it_is_done_when_it_is_asked_for(tmp_path):
     note = tmp_path / "note"
-    with meanwhile(noting(note), forks=False) as noted:
+    with meanwhile(noting(note)) as noted:
         assert workers(note) == []
         noted()
     assert workers(note) == [os.getpid()]
@@ -60,10 +62,10 @@ def test_without_forks_it_is_done_when_it_is_asked_for(tmp_path):
 @linux
 def test_what_only_saves_time_is_done_by_a_copy_alone_and_before(tmp_path):
     note = tmp_path / "note"
-    with meanwhile(lambda: workers(note), forks=True, first=noting(note)) as found:
+    with processes(2), meanwhile(lambda: workers(note), first=noting(note)) as found:
         (copy,) = found()
     assert copy != os.getpid()
-    with meanwhile(lambda: workers(note), forks=False, first=noting(note)) as found:
+    with meanwhile(lambda: workers(note), first=noting(note)) as found:
         assert found() == [copy]
 
 
@@ -81,7 +83,7 @@ def dies_elsewhere() -> int:
 
 @pytest.mark.parametrize("work", [fails_elsewhere, dies_elsewhere])
 def test_what_a_copy_cannot_do_is_done_here(work):
-    with meanwhile(work, forks=True) as done:
+    with processes(2), meanwhile(work) as done:
         assert done() == os.getpid()
 
 
@@ -91,12 +93,12 @@ def warns() -> int:
 
 
 def test_what_a_copy_would_warn_of_is_warned_of_here():
-    with meanwhile(warns, forks=True) as done, pytest.warns(UserWarning, match="half of it"):
+    with processes(2), meanwhile(warns) as done, pytest.warns(UserWarning, match="half of it"):
         assert done() == os.getpid()
 
 
 def test_a_result_that_cannot_be_sent_is_made_here():
-    with meanwhile(lambda: lambda: os.getpid(), forks=True) as made:
+    with processes(2), meanwhile(lambda: lambda: os.getpid()) as made:
         assert made()() == os.getpid()
 
 
@@ -104,15 +106,41 @@ def test_an_error_of_the_work_itself_is_raised_here():
     def wrong() -> None:
         raise ValueError("found 3; allowed: 1, 2")
 
-    with meanwhile(wrong, forks=True) as done, pytest.raises(ValueError, match="allowed: 1, 2"):
+    with processes(2), meanwhile(wrong) as done, pytest.raises(ValueError, match="allowed: 1, 2"):
         done()
 
 
 @linux
 def test_a_copy_ends_with_the_block():
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), meanwhile(lambda: time.sleep(600), forks=True):
+    with pytest.raises(KeyboardInterrupt), processes(2), meanwhile(lambda: time.sleep(600)):
         raise KeyboardInterrupt
-    with meanwhile(lambda: time.sleep(600), forks=True):
+    with processes(2), meanwhile(lambda: time.sleep(600)):
         pass
     assert time.monotonic() - began < 300
+
+
+@linux
+def test_works_are_shared_and_their_results_stay_in_order():
+    works = [functools.partial(lambda k: (k, os.getpid()), k) for k in range(7)]
+    with processes(3):
+        found = together(works)
+    assert [k for k, _ in found] == list(range(7))
+    assert [who for _, who in found[:3]] == [who for _, who in found[3:6]]
+    assert len({who for _, who in found}) == 3
+    assert found[0][1] == os.getpid()
+    assert {who for _, who in together(works)} == {os.getpid()}
+    with processes(3):
+        assert together([]) == []
+
+
+@linux
+def test_neither_copies_nor_other_threads_make_copies():
+    def inside() -> bool:
+        return together([os.getpid, os.getpid]) == [os.getpid()] * 2
+
+    with processes(2), meanwhile(inside) as alone, ThreadPoolExecutor(1) as pool:
+        assert alone()
+        assert pool.submit(inside).result()
+        assert not inside()
+    assert inside()

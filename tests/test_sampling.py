@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from priors import Box, Normal, cube, normals
 from scipy import integrate, special, stats
 
 from sandbox.errors import InputError
+from sandbox.fork import processes
 from sandbox.posterior import Measure, Sampler, guided, level_set, moves, posterior, walk
 from sandbox.posterior.guided import Guided
 from sandbox.posterior.moves import Proposal
@@ -421,6 +423,37 @@ def test_answers_do_not_depend_on_what_was_asked_before() -> None:
         np.testing.assert_array_equal(one.weights, two.weights)
         assert (one.log_evidence, one.error, one.cells) == (two.log_evidence, two.error, two.cells)
     assert not np.array_equal(fresh(2).posterior(50.0).points, asked[2].points)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
+def test_runs_in_copies_of_the_process_give_the_same_bits_and_keep_what_they_climbed() -> None:
+    energy, slope = monomial(2, 2)
+    asked: list[int] = []
+
+    def counted(points: Floats) -> Floats:
+        asked.append(len(points))
+        return energy(points)
+
+    def answers(most: int) -> tuple[list[Measure], int]:
+        sampler = Sampler(counted, slope, cube(2), seed=1, particles=64, runs=4)
+        asked.clear()
+        with processes(most):
+            found = [sampler.posterior(1e3), sampler.tempered(1e-3), sampler.level_set(1e-4), sampler.posterior(1e4)]
+        here = sum(asked)
+        asked.clear()
+        # The ladder stands; what is left is the way from its nearest stage.
+        with processes(1):
+            sampler.posterior(1e3)
+        assert sum(asked) < 0.5 * found[0].cells
+        return found, here
+
+    (alone, all_of_it), (shared, part) = answers(1), answers(4)
+    for one, other in zip(alone, shared, strict=True):
+        assert np.array_equal(one.points, other.points)
+        assert np.array_equal(one.weights, other.weights)
+        for number in ("log_evidence", "error", "nbeta", "cells", "effective_sample_size"):
+            np.testing.assert_equal(getattr(one, number), getattr(other, number))
+    assert part < 0.4 * all_of_it
 
 
 def test_where_the_energy_is_infinite_there_is_no_mass() -> None:

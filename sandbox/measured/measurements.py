@@ -230,6 +230,7 @@ class Flatness(Measurement):
     """Hessian and Fisher information along each stratum, measures of flatness, and λ beside them."""
 
     name: ClassVar[str] = "flatness"
+    quick: ClassVar[dict[str, int]] = {"points": 8}
     points: int = Field(default=32, ge=2, le=1000, description="points looked at on each stratum")
     nbeta: float = Field(default=1e8, gt=0, description="of the local learning coefficients along the stratum")
     localization: float = Field(default=100.0, gt=0, description="their γ: they see about γ^-1/2 far")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import scipy
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from sandbox.errors import InputError
-from sandbox.posterior.annealing import Run, Stage, effective_share, log_mean
+from sandbox.fork import together
+from sandbox.posterior.annealing import Climb, Run, Stage, effective_share, log_mean
 from sandbox.posterior.measure import Floats, Measure
 from sandbox.posterior.walk import LEAST, Landscape, Prior
 
@@ -38,6 +41,7 @@ LEAST_SAMPLE = 200.0
 _TILT = 0.5  # largest relative correction of nbeta after the particles were led to it
 
 Labels = Callable[[Floats], NDArray[np.integer]]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Sampler:
         """
         if not (np.isfinite(nbeta) and nbeta >= 0):
             raise InputError(f"nbeta is {nbeta}; it must be finite and at least 0")
-        return _combined([run.at(float(nbeta)) for run in self._walks], labels)
+        return _combined(self._asked(lambda run: run.at(float(nbeta))), labels)
 
     def tempered(self, mean_energy: float, *, labels: Labels | None = None, nbeta_max: float = 1e10) -> Measure:
         """Return the posterior at the nbeta for which the mean of K_n is `mean_energy`.
@@ -101,7 +105,7 @@ class Sampler:
         if not np.isfinite(mean_energy):
             raise InputError(f"the mean energy is {mean_energy}; it must be finite")
         nbeta = self._matching(mean_energy, nbeta_max)
-        stages = [run.at(nbeta) for run in self._walks]
+        stages = self._asked(lambda run: run.at(nbeta))
         if not 0 < nbeta < nbeta_max:
             return replace(_combined(stages, labels), capped=nbeta >= nbeta_max)
 
@@ -120,20 +124,37 @@ class Sampler:
         """
         if not np.isfinite(level):
             raise InputError(f"the level is {level}; it must be finite")
-        stages = [run.inside(float(level)) for run in self._walks]
+        stages = self._asked(lambda run: run.inside(float(level)))
         if not any(stages):
             least = min(float(stage.energies.min()) for run in self._walks for stage in run.ladder)
             raise InputError(f"no point has an energy of at most {level}; the least one found is {least}")
         return replace(_combined(stages, labels), nbeta=float("nan"))
+
+    def _below(self, nbeta: float) -> list[Stage]:
+        if all(run.reaches(nbeta) for run in self._walks):
+            return [run.below(nbeta) for run in self._walks]
+        return self._asked(lambda run: run.below(nbeta))
+
+    def _asked(self, question: Callable[[Run], Answer]) -> list[Answer]:
+        """Return the answer of each run, by as many processes as are allowed; what copies have climbed is kept."""
+
+        def ask(run: Run) -> tuple[Answer, Climb]:
+            known = len(run.ladder)
+            return question(run), Climb(known, run.ladder[known:], run.following)
+
+        answers = together([partial(ask, run) for run in self._walks])
+        for run, (_, climb) in zip(self._walks, answers, strict=True):
+            run.follow(climb)
+        return [answer for answer, _ in answers]
 
     def _matching(self, mean_energy: float, nbeta_max: float) -> float:
         """Return the nbeta in [0, nbeta_max] whose mean energy is `mean_energy`, by reweighting the ladders."""
 
         def surplus(log_nbeta: float) -> float:
             nbeta = float(np.exp(log_nbeta))
-            return _mean_energy([run.below(nbeta) for run in self._walks], nbeta) - mean_energy
+            return _mean_energy(self._below(nbeta), nbeta) - mean_energy
 
-        start = [run.below(0.0) for run in self._walks]
+        start = self._below(0.0)
         if _mean_energy(start, 0.0) <= mean_energy:
             return 0.0
         top = float(np.log(nbeta_max))
