@@ -44,8 +44,7 @@ Timed = Callable[[int], None]
 
 def table(*, peers: bool = False, repeats: int = 7) -> str:
     """Return the timings as text: median ns per step of a particle for each competitor, and the ratio to the first."""
-    threads = processors()
-    (loss, prior), (net, net_prior) = _task(), _net()
+    (loss, prior), (net, net_prior), threads = _task(), _net(), processors()
     with ThreadPoolExecutor(threads) as pool:
         langevin = Langevin(rule="langevin", step_size=STEP_SIZE)
         sgd = Sgd(rule="sgd", learning_rate=LEARNING_RATE)

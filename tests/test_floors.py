@@ -40,8 +40,9 @@ FLOORS = (
 )
 """From the ground up; "" is the package's own `__init__`."""
 
-WITNESS_USES = {"posterior", "errors"}
-"""All that the posterior may import: what judges the particles shares no code with them. The loss is handed to it."""
+WITNESS_USES = {"posterior", "errors", "fork"}
+"""All that the posterior may import: what judges the particles shares no code with them, beyond that which computes
+nothing. The loss is handed to it."""
 
 DOORS: dict[str, set[str]] = {
     # kernel spells the type of the compiled entry point; bench holds a plain Numba competitor.
