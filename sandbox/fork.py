@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-
 _PROCESSES: ContextVar[int] = ContextVar("_PROCESSES", default=1)
+"""How many processes may share the work here; see `processes`."""
 
 
 def processors() -> int:

@@ -79,7 +79,7 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
 
 
 def _compile(scenario: Scenario) -> None:
-    """Compile what another process will look for: of a single kernel it would only have to wait for this one."""
+    """Compile ahead of the process that this is a copy of: it begins with the first kernel, this one with the last."""
     if len(scenario.populations) > 1 and jit.cache_directory() is not None:
         compile_for(scenario)
 
