@@ -114,12 +114,16 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    def draw() -> None:
+    def draw_figure() -> None:
         if "populations" in tree.children:
             save_figure(tree, folder / "figure.png")
 
+    def draw_measurements() -> None:
+        if "measurements" in tree.children:
+            save_measurements(tree, folder / "measurements.png")
+
     progress.start("writing", 3.0)
-    with meanwhile(draw) as drawn:
+    with meanwhile(draw_figure) as figure, meanwhile(draw_measurements) as measurements:
         save(tree, folder / STORE)
         progress.advance(1)
         found = answer(tree)
@@ -127,8 +131,7 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
         (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
         if "populations" in tree.children:
             animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
-        if "measurements" in tree.children:
-            save_measurements(tree, folder / "measurements.png")
         progress.advance(1)
-        drawn()
+        figure()
+        measurements()
     progress.advance(1)
