@@ -23,7 +23,7 @@ from sandbox.fork import processors
 from sandbox.gradients import Full, Minibatch
 from sandbox.loss import Loss, Regression
 from sandbox.prior import Distribution, Prior
-from sandbox.rules import RULES, Langevin, Rule, Sgd
+from sandbox.rules import RULES, Rule
 from sandbox.simulate import shares_of
 
 PARTICLES = 65_536
@@ -44,10 +44,10 @@ Timed = Callable[[int], None]
 
 def table(*, peers: bool = False, repeats: int = 7) -> str:
     """Return the timings as text: median ns per step of a particle for each competitor, and the ratio to the first."""
-    (loss, prior), (net, net_prior), threads = _task(), _net(), processors()
+    threads = processors()
+    (loss, prior), (net, net_prior) = _task(), _net()
     with ThreadPoolExecutor(threads) as pool:
-        langevin = Langevin(rule="langevin", step_size=STEP_SIZE)
-        sgd = Sgd(rule="sgd", learning_rate=LEARNING_RATE)
+        langevin, sgd = _rule("langevin"), _rule("sgd")
         minibatch = Minibatch(minibatch=BATCH, draw="with_replacement")
         net_minibatch = Minibatch(minibatch=NET_BATCH, draw="with_replacement")
         tasks: dict[tuple[str, int], dict[str, Timed]] = {

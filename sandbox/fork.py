@@ -44,17 +44,17 @@ def processes(most: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def meanwhile(work: Callable[[], T], *, first: Callable[[], object] | None = None) -> Iterator[Callable[[], T]]:
+def meanwhile(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Let a copy of this process do `work` while the block runs; what comes with the block waits for its result.
 
-    A copy does `first` before it, which only saves this process time: without a copy nobody does it. Where copies are
-    not allowed, or where one failed or had anything to say, this process does the work when its result is asked for. A
-    result must be something that can be pickled. With the block the copy ends, whether or not it was asked.
+    Where copies are not allowed, or where one failed or had anything to say, this process does the work when its result
+    is asked for. A result must be something that can be pickled. With the block the copy ends, whether or not it was
+    asked.
     """
     if _PROCESSES.get() < 2:
         yield work
         return
-    copy, receiver = _copied(work, first)
+    copy, receiver = _copied(work)
 
     def result() -> T:
         with contextlib.suppress(EOFError):
@@ -83,9 +83,9 @@ def _done(works: Iterable[Callable[[], T]]) -> list[T]:
     return [work() for work in works]
 
 
-def _copied(work: Callable[[], Any], first: Callable[[], object] | None) -> tuple[Any, Connection]:
+def _copied(work: Callable[[], Any]) -> tuple[Any, Connection]:
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    copy = multiprocessing.get_context("fork").Process(target=_quietly, args=(work, first, sender), daemon=True)
+    copy = multiprocessing.get_context("fork").Process(target=_quietly, args=(work, sender), daemon=True)
     with warnings.catch_warnings():
         # Since 3.12 Python warns of every fork beside threads, those of the linear algebra's library included.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -95,15 +95,13 @@ def _copied(work: Callable[[], Any], first: Callable[[], object] | None) -> tupl
     return copy, receiver
 
 
-def _quietly(work: Callable[[], Any], first: Callable[[], object] | None, sender: Connection) -> None:
+def _quietly(work: Callable[[], Any], sender: Connection) -> None:
     """Work without a word: what there is to say, the original says when it does the work itself."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _PROCESSES.set(1)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     warnings.simplefilter("error")
     try:
-        if first is not None:
-            first()
         sender.send(work())
     except BaseException:
         os._exit(1)

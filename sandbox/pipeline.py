@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,8 @@ def run(
 def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     progress = progress or Silent()
-    # Neither kernels nor stability wait for particles, so a copy begins at once.
-    with meanwhile(lambda: _stabilities(scenario), first=lambda: _compile(scenario)) as stabilities:
+    # Neither kernels nor stability wait for particles, so copies begin at once.
+    with meanwhile(lambda: _compile(scenario)), meanwhile(lambda: _stabilities(scenario)) as stabilities:
         # What the scenario states wrongly is found before the long work, not after it.
         known = coefficients(scenario)
         populations = simulate(scenario, threads=threads, progress=progress)
@@ -114,14 +115,12 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    def draw_figure() -> None:
-        if "populations" in tree.children:
-            save_figure(tree, folder / "figure.png")
+    def draw(group: str, save_picture: Callable[[xr.DataTree, Path], None], name: str) -> None:
+        if group in tree.children:
+            save_picture(tree, folder / name)
 
-    def draw_measurements() -> None:
-        if "measurements" in tree.children:
-            save_measurements(tree, folder / "measurements.png")
-
+    draw_figure = partial(draw, "populations", save_figure, "figure.png")
+    draw_measurements = partial(draw, "measurements", save_measurements, "measurements.png")
     progress.start("writing", 3.0)
     with meanwhile(draw_figure) as figure, meanwhile(draw_measurements) as measurements:
         save(tree, folder / STORE)
@@ -129,8 +128,7 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
         found = answer(tree)
         (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
-        if "populations" in tree.children:
-            animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
+        draw("populations", partial(animate, frames=GIF_FRAMES), "animation.gif")
         progress.advance(1)
         figure()
         measurements()

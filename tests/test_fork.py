@@ -59,16 +59,6 @@ def test_without_forks_it_is_done_when_it_is_asked_for(tmp_path):
     assert workers(note) == [os.getpid()]
 
 
-@linux
-def test_what_only_saves_time_is_done_by_a_copy_alone_and_before(tmp_path):
-    note = tmp_path / "note"
-    with processes(2), meanwhile(lambda: workers(note), first=noting(note)) as found:
-        (copy,) = found()
-    assert copy != os.getpid()
-    with meanwhile(lambda: workers(note), first=noting(note)) as found:
-        assert found() == [copy]
-
-
 def fails_elsewhere() -> int:
     if os.getpid() != HERE:
         raise RuntimeError("no room for a copy")

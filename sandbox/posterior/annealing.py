@@ -66,15 +66,6 @@ def effective_share(log_weights: Floats) -> float:
     return float(weights.mean() ** 2 / np.mean(weights**2))
 
 
-@dataclass(frozen=True)
-class Climb:
-    """The stages added to a ladder that had `known` of them, and the nbeta of the next."""
-
-    known: int
-    stages: list[Stage]
-    following: float
-
-
 @dataclass
 class Run:
     """One run: the ladder of stages it has climbed so far, and branches off it; `sweeps` is the most at a stage."""
@@ -107,11 +98,6 @@ class Run:
     def reaches(self, nbeta: float) -> bool:
         """Whether the ladder has all stages that are not colder than nbeta."""
         return self.following > nbeta or self.following == np.inf
-
-    def follow(self, climb: Climb) -> None:
-        """Take over what a copy of this run has climbed: what this one would have."""
-        if climb.known + len(climb.stages) > len(self.ladder):
-            self.ladder[climb.known :], self.following = climb.stages, climb.following
 
     def at(self, nbeta: float) -> Stage:
         """Return a stage at this nbeta."""

@@ -19,7 +19,7 @@ from scipy import special
 
 from sandbox.errors import InputError
 from sandbox.fork import together
-from sandbox.posterior.annealing import Climb, Run, Stage, effective_share, log_mean
+from sandbox.posterior.annealing import Run, Stage, effective_share, log_mean
 from sandbox.posterior.measure import Floats, Measure
 from sandbox.posterior.walk import LEAST, Landscape, Prior
 
@@ -136,16 +136,18 @@ class Sampler:
         return self._asked(lambda run: run.below(nbeta))
 
     def _asked(self, question: Callable[[Run], Answer]) -> list[Answer]:
-        """Return the answer of each run, by as many processes as are allowed; what copies have climbed is kept."""
+        """Return the answer of each run, by as many processes as are allowed; what each climbed is kept."""
 
-        def ask(run: Run) -> tuple[Answer, Climb]:
-            known = len(run.ladder)
-            return question(run), Climb(known, run.ladder[known:], run.following)
+        def ask(run: Run) -> tuple[Answer, list[Stage], float]:
+            climber = replace(run, ladder=list(run.ladder))
+            answer = question(climber)
+            return answer, climber.ladder[len(run.ladder) :], climber.following
 
-        answers = together([partial(ask, run) for run in self._walks])
-        for run, (_, climb) in zip(self._walks, answers, strict=True):
-            run.follow(climb)
-        return [answer for answer, _ in answers]
+        asked = together([partial(ask, run) for run in self._walks])
+        for run, (_, climbed, following) in zip(self._walks, asked, strict=True):
+            run.ladder += climbed
+            run.following = following
+        return [answer for answer, *_ in asked]
 
     def _matching(self, mean_energy: float, nbeta_max: float) -> float:
         """Return the nbeta in [0, nbeta_max] whose mean energy is `mean_energy`, by reweighting the ladders."""
