@@ -6,6 +6,7 @@ commands, so that `sandbox --help` is there at once.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import sys
@@ -43,6 +44,8 @@ class _Group(click.Group):
         # Expressions and pictures are many objects that stay: to look for dead cycles among them every 700 new ones (as
         # Python does) takes a tenth of a short run.
         gc.set_threshold(100_000, 50, 50)
+        # The end of the process frees their memory: Python would look through them all again, for more than a second.
+        atexit.register(gc.freeze)
         try:
             return super().invoke(ctx)
         except InputError as error:
