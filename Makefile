@@ -1,6 +1,8 @@
 # Everything is installed into .venv; `make run` and `make test` each work alone on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN = .venv/bin
+# What pip does for packages, but not for one that is installed in place.
+BYTECODE = $(BIN)/python -m compileall -q sandbox
 
 .PHONY: run test lint kernels bench gallery answers clean
 
@@ -65,8 +67,10 @@ clean:
 
 .venv/installed: .venv/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BYTECODE)
 	touch $@
 
 .venv/installed-dev: .venv/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BYTECODE)
 	touch $@ .venv/installed

@@ -135,12 +135,12 @@ def lane_code(
     for all lanes: they are read once, before the loop, as the compiler cannot know that no store changes them. All
     values are there before the first is stored, so a target may also be read.
     """
-    head, local = _head(name, arguments, outputs.values(), scalars)
+    head, local = _head(name, arguments, outputs.values(), names, scalars)
     values = {f"v{k}": expression for k, expression in enumerate(outputs.values())}
     return "\n".join(
         [
             *head,
-            *emit(values, {**names, **local}, " " * 8),
+            *emit(values, local, " " * 8),
             *(f"        {target} = {value}" for target, value in zip(outputs, values, strict=True)),
         ]
     )
@@ -160,18 +160,18 @@ def sum_code(
     As `lane_code`; the texts in `items` depend on k. The totals stay in registers from one k to the next, and what does
     not depend on k is computed once: so short a loop is unrolled by the compiler.
     """
-    head, scalar = _head(name, arguments, outputs.values(), scalars)
+    names = {symbol: text for symbol, text in names.items() if symbol not in items}
+    head, local = _head(name, arguments, outputs.values(), names, scalars)
     totals = {target: f"v{j}" for j, target in enumerate(outputs)}
     terms = {f"h{j}": expression for j, expression in enumerate(outputs.values())}
-    used = {symbol for expression in outputs.values() for symbol in expression.free_symbols}
-    item = {symbol: f"x{j}" for j, symbol in enumerate(items) if symbol in used}
+    item = {symbol: f"y{j}" for j, symbol in enumerate(_used(items, outputs.values()))}
     return "\n".join(
         [
             *head,
             *(f"        {total} = {target}" for target, total in totals.items()),
             f"        for k in range({count}):",
             *(f"            {local} = {items[symbol]}" for symbol, local in item.items()),
-            *emit(terms, {**names, **item, **scalar}, " " * 12),
+            *emit(terms, local | item, " " * 12),
             *(f"            {total} += {term}" for total, term in zip(totals.values(), terms, strict=True)),
             *(f"        {target} = {total}" for target, total in totals.items()),
         ]
@@ -179,19 +179,33 @@ def sum_code(
 
 
 def _head(
-    name: str, arguments: Sequence[str], expressions: Iterable[Any], scalars: Mapping[Any, str]
+    name: str,
+    arguments: Sequence[str],
+    expressions: Iterable[Any],
+    names: Mapping[Any, str],
+    scalars: Mapping[Any, str],
 ) -> tuple[list[str], dict[Any, str]]:
-    """Return the lines of a lane function down to its loop over lanes, and what it calls the scalars it has read."""
-    used = {symbol for expression in expressions for symbol in expression.free_symbols}
-    read = {symbol: text for symbol, text in scalars.items() if symbol in used}
-    local = {symbol: f"c{j}" for j, symbol in enumerate(read)}
+    """Return a lane function's lines down to where its loop has read what it needs, and what each symbol is called.
+
+    LLVM would make one reading of many; but Numba, which takes most of the time to compile, would type each of them.
+    """
+    expressions = list(expressions)
+    scalar = {symbol: f"c{j}" for j, symbol in enumerate(_used(scalars, expressions))}
+    lane = {symbol: f"x{j}" for j, symbol in enumerate(_used(names, expressions)) if symbol not in scalar}
     lines = [
         "@lane_function",
         f"def {name}({', '.join(arguments)}):",
-        *(f"    {local[symbol]} = {text}" for symbol, text in read.items()),
+        *(f"    {local} = {scalars[symbol]}" for symbol, local in scalar.items()),
         "    for i in range(LANES):",
+        *(f"        {local} = {names[symbol]}" for symbol, local in lane.items()),
     ]
-    return lines, local
+    return lines, lane | scalar
+
+
+def _used(symbols: Iterable[Any], expressions: Iterable[Any]) -> list[Any]:
+    """Return those of the symbols that occur in the expressions, in their order."""
+    occurring = {symbol for expression in expressions for symbol in expression.free_symbols}
+    return [symbol for symbol in symbols if symbol in occurring]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import integrate
 
 from sandbox import particle_figures
 from sandbox.drawing import GREY, INK
@@ -144,12 +144,12 @@ def _pole_lines(axes: Axes, data: xr.Dataset) -> None:
 
 def _zeta(axes: Axes, data: xr.Dataset) -> None:
     z, slope = data["z"].to_numpy(), data["log_derivative"].to_numpy()
-    logs = integrate.cumulative_trapezoid(slope, z, initial=0)
+    logs = scipy.integrate.cumulative_trapezoid(slope, z, initial=0)
     # ζ(0) = 1: the prior's whole mass.
     zero = np.interp(0.0, z, logs)
     axes.plot(z, np.exp(logs - zero), color=BLUE, label="ζ(z), the integral")
     between = data.sel(z_continued=slice(-0.97 * float(data.attrs["estimate"]), z[0]))
-    steps = integrate.cumulative_trapezoid(
+    steps = scipy.integrate.cumulative_trapezoid(
         between["continued"].to_numpy(), between["z_continued"].to_numpy(), initial=0
     )
     axes.plot(between["z_continued"], np.exp(steps - steps[-1] - zero), color=BLUE, linestyle=":", label="continued")

@@ -481,6 +481,26 @@ def test_an_energy_that_says_nothing_leaves_the_prior() -> None:
     assert sampler.tempered(-1.0).capped
 
 
+def test_minima_have_a_level_set_only_where_they_have_a_volume() -> None:
+    """(|w| - 1/100)^2, 0 within, on [-1, 1]^4: the ball's 4-volume; a crossing has none, whatever rounds to 0 there."""
+
+    def flat(points: Floats) -> Floats:
+        return np.maximum(np.linalg.norm(points, axis=1) - 0.01, 0.0) ** 2
+
+    def slope(points: Floats) -> Floats:
+        size = np.linalg.norm(points, axis=1, keepdims=True)
+        return 2 * np.maximum(size - 0.01, 0.0) * points / np.where(size > 0, size, 1.0)
+
+    sampler = Sampler(flat, slope, cube(4), seed=1, particles=256, runs=RUNS)
+    assert_agrees(sampler.level_set(0.0), float(np.log(np.pi**2 / 2 * 0.01**4 / 2**4)))
+    energy, force = monomial(2, 2)
+    crossing = Sampler(energy, force, cube(2), seed=1, particles=64, runs=4)
+    with pytest.raises(InputError, match="an energy of at most 0") as refused:
+        crossing.level_set(0.0)
+    # It ends before energies are so small that they are rounded to 0.
+    assert float(str(refused.value).rsplit(" ", 1)[1]) > 1e-100
+
+
 def test_what_cannot_be_answered_is_refused() -> None:
     energy, slope = monomial(2, 2)
     sampler = Sampler(energy, slope, cube(2), seed=1, particles=64)

@@ -22,6 +22,7 @@ SHARE = 0.5
 
 _INSIDE = 0.6  # share of the particles in a level set from which the way to it begins
 _BEYOND = 100.0  # a level is not reached that is this many units of 1 / nbeta below the least energy found
+_COLDEST = 1e60  # where minima that have a volume would have drawn in all but about nbeta^-λ of the mass
 _NOTHING = 1e-300  # a difference of energies that no temperature can tell from 0
 _ROUNDS = 200  # of prior draws until all particles have a finite energy
 
@@ -115,6 +116,9 @@ class Run:
             if share >= _INSIDE or (self.following == np.inf and climbed == len(self.ladder) - 1 and share > 0):
                 return self._led(stage, Target(0.0, level))
             if stage.target.nbeta * (stage.energies.min() - level) > _BEYOND:
+                return None
+            # At last points come so near to minima without a volume that their energies are rounded to 0.
+            if level <= 0 and stage.target.nbeta > _COLDEST:
                 return None
             climbed += 1
 
