@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 
+from sandbox.picture import power_of_ten
 from sandbox.scene import Scene, density, shortened
 
 Array = npt.NDArray[np.float64]
@@ -107,7 +108,7 @@ def _draw_contours(axes: Axes, scene: Scene) -> ScalarMappable | None:
 def excess_label(scene: Scene) -> str:
     """Return the excess loss's symbol with its unit."""
     unit = "dimensionless" if not scene.scenario.loss.residual_jacobian else "nats per sample"
-    symbol = "$K_n$" if scene.excess_name == "K_n" else "$K$"
+    symbol = "Kₙ" if scene.excess_name == "K_n" else "K"
     return f"{symbol} ({unit})"
 
 
@@ -320,7 +321,9 @@ def set_time_axis(axes: Axes, scene: Scene) -> None:
     axes.set_xlim(0, max(last, 1))
     decades = int(np.log10(max(last, 1)))
     ticks = np.arange(0, decades + 1, max(1, -(-decades // 5)))
-    axes.set_xticks([0, *(10.0**k for k in ticks)], ["0", *(str(10**k) if k < 2 else f"$10^{{{k}}}$" for k in ticks)])
+    axes.set_xticks(
+        [0, *(10.0**k for k in ticks)], ["0", *(str(10**k) if k < 2 else power_of_ten(int(k)) for k in ticks)]
+    )
     axes.minorticks_off()
     axes.set_xlabel("step")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import xarray as xr
 from made_up import CASES, FIVE, QUESTION, Array, Made, tree_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from scipy import stats
@@ -180,6 +184,46 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_tree_that_is_no_run_is_refused() -> None:
     with pytest.raises(InputError, match="no group 'populations'; found: none"):
         figure(xr.DataTree())
+
+
+def labels(axes: Axes) -> list[str]:
+    """Return what is written at the ticks across, from the left, "" where nothing is."""
+    axes.figure.draw_without_rendering()
+    return [tick.get_text() for minor in (False, True) for tick in axes.get_xticklabels(minor=minor)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(-100, 100, {"−10²", "0", "10²"}), (1e-3, 10, {"10⁻³", "10¹"}), (2, 9, {"2×10⁰", "4×10⁰"})],
+)
+def test_numbers_at_logarithmic_axes_are_matplotlibs_in_plain_characters(
+    low: float, high: float, shown: set[str]
+) -> None:
+    axes = Figure().add_subplot()
+    axes.set_xscale("symlog", linthresh=1) if low < 0 else axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    before = labels(axes)
+    picture.spell_plainly(axes.figure)
+    after = labels(axes)
+    assert shown <= set(after)
+    assert [bool(label) for label in after] == [bool(label) for label in before]
+    for label, formula in zip(after, before, strict=True):
+        plain = re.sub(r"[${}^]|\\mathdefault", "", formula.replace(r"\times", "×"))
+        assert unicodedata.normalize("NFKC", label).replace("−", "-") == plain
+
+
+@pytest.mark.parametrize("case", ["crossing", "five"])
+def test_no_picture_needs_mathematical_text(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_: object) -> None:
+        raise AssertionError("mathematical text")
+
+    monkeypatch.setattr(MathTextParser, "parse", parse)
+    save_figure(tree_of(case), tmp_path / "figure.png")
+    animation.animate(tree_of(case), tmp_path / "animation.gif", frames=2)
+    unspelt = Figure()
+    unspelt.add_subplot().set_xscale("log")
+    with pytest.raises(AssertionError, match="mathematical"):
+        unspelt.savefig(tmp_path / "unspelt.png")
 
 
 def test_drawing_changes_nothing_global() -> None:
