@@ -104,18 +104,18 @@ def _by_pieces(
         ),
         allocate=(
             *(f"{name} = scratch({kinks} * LANES, real)" for name in ("slopes", "offsets")),
-            *(f"{name} = scratch({moments} * LANES, real)" for name in ("lowest", "lower")),
-            f"levels = scratch({(kinks + 1) * moments} * LANES, real)",
+            f"lower = scratch({moments} * LANES, real)",
+            f"levels = scratch({(kinks + 2) * moments} * LANES, real)",
             f"interval = scratch({moments + kinks} * LANES, real)",
             f"moments, steps = interval[: {moments} * LANES], interval[{moments} * LANES :]",
             f"bounds = scratch({kinks} * LANES, {kind})",
             *(f"{name} = scratch(LANES, {kind})" for name in ("start", "end")),
             "probed, which = scratch(LANES, real), scratch(LANES, np.uint32)",
-            # What depends on no parameter is found once.
-            f"fill(end, {low})",
-            below.format("lowest", "end"),
-            f"fill(end, {high})",
-            below.format(f"levels[{kinks * moments} * LANES :]", "end"),
+            # What depends on no parameter is found once: what is below the upper end and the lower.
+            "for outer in range(2):",
+            f"    fill(end, {low} if outer else {high})",
+            f"    {below.format(f'levels[({kinks} + outer) * {moments} * LANES :]', 'end')}",
+            f"lowest = levels[{(kinks + 1) * moments} * LANES :]",
             *place("fix_lines", range(moving, kinks)),
         ),
         estimate=(
