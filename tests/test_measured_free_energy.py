@@ -70,6 +70,9 @@ def test_learning_coefficient_and_multiplicity(name: str) -> None:
     assert found.attrs["multiplicity_probability"] > 0.95
     assert found.attrs["estimate"] == pytest.approx(exact, rel=1e-3)
     assert found.attrs["low"] <= exact <= found.attrs["high"]
+    residual = found["residual"].values[np.isfinite(found["residual"].values)]
+    assert len(residual) >= 6
+    assert np.abs(residual).max() < 1e-3
 
 
 def test_one_parameter() -> None:

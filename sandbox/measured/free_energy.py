@@ -101,6 +101,10 @@ class Trial:
         """Return λ from all sizes."""
         return float(self.parameters[0])
 
+    def slope(self, log_n: Floats) -> Floats:
+        """Return E[n K] at these log n, the first of which is where the form begins."""
+        return self.form(self.parameters, log_n - log_n[0])[0][: len(log_n)]
+
 
 def free_energy(
     energy: Energy,
@@ -118,11 +122,12 @@ def free_energy(
     `table` holds them if they have been computed; cuts: as for `posterior`. multiplicity: m where it is known. poles:
     the most next poles tried.
 
-    Dataset over n: `free_energy`, `free_energy_error`, `slope` = E[n K], `fitted_slope` and `residual` of the best form
-    (nan before its start), `bic` = (D / 2) log n + F_1: what regular theory says; over `trial`: `trial_estimate`,
-    `trial_missed`, `trial_multiplicity`, `trial_poles`, `trial_start`. Attributes: `estimate`, `low`, `high`, twice the
-    disagreement of the forms, which are weighted with the inverse squares of what they missed at the sizes held out;
-    `multiplicity`, `multiplicity_probability` (the share of the weights), `stopped`.
+    Dataset over n: `free_energy`, `free_energy_error`, `slope` = E[n K], `fitted_slope` and `residual` of the forms in
+    the mean (nan where those that begin there or before weigh less than half), `bic` = (D / 2) log n + F_1: what
+    regular theory says; over `trial`: `trial_estimate`, `trial_missed`, `trial_multiplicity`, `trial_poles`,
+    `trial_start`. Attributes: `estimate`, `low`, `high`, twice the disagreement of the forms, which are weighted with
+    the inverse squares of what they missed at the sizes held out; `multiplicity`, `multiplicity_probability` (the share
+    of the weights), `stopped`.
 
     Raises InputError as `posterior`; RunError where fewer than FEWEST sizes could be integrated.
     """
@@ -195,11 +200,11 @@ def _record(table: Thermodynamics, trials: list[Trial], dimension: int) -> xr.Da
     error = float(np.sqrt(weights @ (values - estimate) ** 2) + weights @ np.abs(values - held)) + _NOISE
     multiplicities = np.array([t.form.multiplicity for t in trials])
     shares = {int(m): float(weights[multiplicities == m].sum()) for m in np.unique(multiplicities)}
-    best = trials[int(np.argmax(weights))]
-    x, nothing = table.log_n, np.full(best.start, np.nan)
-    fitted = np.concatenate(
-        [nothing, best.form(best.parameters, x[best.start :] - x[best.start])[0][: len(x) - best.start]]
-    )
+    x = table.log_n
+    begun = np.array([np.arange(len(x)) >= t.start for t in trials]) * weights[:, None]
+    slopes = np.array([np.append(np.zeros(t.start), t.slope(x[t.start :])) for t in trials])
+    with np.errstate(invalid="ignore"):
+        fitted = np.where(begun.sum(axis=0) >= 0.5, (begun * slopes).sum(axis=0) / begun.sum(axis=0), np.nan)
     words = [
         ("trial_estimate", values, "λ by this form"),
         ("trial_missed", missed, "error of E[n K] foretold for the sizes held out"),
@@ -211,8 +216,8 @@ def _record(table: Thermodynamics, trials: list[Trial], dimension: int) -> xr.Da
         "free_energy": labelled("n", -table.log_evidence, "free energy F_n - n S_n", "nat"),
         "free_energy_error": labelled("n", table.error, "its error, by quadrature", "nat"),
         "slope": labelled("n", table.heat, "E[n K] = dF_n / dlog n"),
-        "fitted_slope": labelled("n", fitted, "E[n K] of the best form"),
-        "residual": labelled("n", table.heat - fitted, "E[n K] minus the best form"),
+        "fitted_slope": labelled("n", fitted, "E[n K] of the forms in the mean"),
+        "residual": labelled("n", table.heat - fitted, "E[n K] minus that of the forms"),
         "bic": labelled(
             "n", dimension / 2 * (x - x[0]) - table.log_evidence[0], "D/2 log n, from the first F_n", "nat"
         ),
