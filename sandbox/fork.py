@@ -23,10 +23,17 @@ T = TypeVar("T")
 _PROCESSES: ContextVar[int] = ContextVar("_PROCESSES", default=1)
 """How many processes may share the work here; see `processes`."""
 
+_IS_COPY: ContextVar[bool] = ContextVar("_IS_COPY", default=False)
+
 
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_copy() -> bool:
+    """Return whether this process is a copy that works meanwhile."""
+    return _IS_COPY.get()
 
 
 @contextlib.contextmanager
@@ -99,6 +106,7 @@ def _quietly(work: Callable[[], Any], sender: Connection) -> None:
     """Work without a word: what there is to say, the original says when it does the work itself."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _PROCESSES.set(1)
+    _IS_COPY.set(True)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     warnings.simplefilter("error")
     try:

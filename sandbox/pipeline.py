@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import xarray as xr
 from sandbox import jit, stability
 from sandbox.compare import compare
 from sandbox.decomposition import decompose
-from sandbox.fork import meanwhile, processes, processors
+from sandbox.fork import is_copy, meanwhile, processes, processors
 from sandbox.measured.base import OfParticles
 from sandbox.measured.tracks import Track
 from sandbox.precompile import compile_for
@@ -63,8 +62,8 @@ def run(
 def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     progress = progress or Silent()
-    # Neither kernels nor stability wait for particles, so copies begin at once.
-    with meanwhile(lambda: _compile(scenario)), meanwhile(lambda: _stabilities(scenario)) as stabilities:
+    # Neither kernels nor stability wait for particles, so a copy begins at once.
+    with meanwhile(lambda: _ahead(scenario)) as stabilities:
         # What the scenario states wrongly is found before the long work, not after it.
         known = coefficients(scenario)
         populations = simulate(scenario, threads=threads, progress=progress)
@@ -79,13 +78,13 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
     return assemble(scenario, populations, posterior, decided, measured)
 
 
-def _compile(scenario: Scenario) -> None:
-    """Compile ahead of the process that this is a copy of: it begins with the first kernel, this one with the last."""
-    if len(scenario.populations) > 1 and jit.cache_directory() is not None:
+def _ahead(scenario: Scenario) -> list[xr.Dataset]:
+    """Return how stable each population is. A copy of the process first compiles, as others wait for kernels.
+
+    It begins with the last kernel, and its original with the first.
+    """
+    if is_copy() and len(scenario.populations) > 1 and jit.cache_directory() is not None:
         compile_for(scenario)
-
-
-def _stabilities(scenario: Scenario) -> list[xr.Dataset]:
     return [stability.mapped(scenario, population) for population in scenario.populations]
 
 
@@ -115,21 +114,21 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    def draw(group: str, save_picture: Callable[[xr.DataTree, Path], None], name: str) -> None:
-        if group in tree.children:
-            save_picture(tree, folder / name)
+    def draw_stills() -> None:
+        if "populations" in tree.children:
+            save_figure(tree, folder / "figure.png")
+        if "measurements" in tree.children:
+            save_measurements(tree, folder / "measurements.png")
 
-    draw_figure = partial(draw, "populations", save_figure, "figure.png")
-    draw_measurements = partial(draw, "measurements", save_measurements, "measurements.png")
     progress.start("writing", 3.0)
-    with meanwhile(draw_figure) as figure, meanwhile(draw_measurements) as measurements:
+    with meanwhile(draw_stills) as stills:
         save(tree, folder / STORE)
         progress.advance(1)
         found = answer(tree)
         (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
-        draw("populations", partial(animate, frames=GIF_FRAMES), "animation.gif")
+        if "populations" in tree.children:
+            animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
         progress.advance(1)
-        figure()
-        measurements()
+        stills()
     progress.advance(1)
