@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.fork import meanwhile, processes, together
+from sandbox.fork import is_copy, meanwhile, processes, together
 
 HERE = os.getpid()
 linux = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
@@ -41,6 +41,15 @@ def test_a_copy_works_while_the_block_runs(tmp_path):
         noted()
     assert len(workers(note)) == 1
     assert os.getpid() not in workers(note)
+
+
+@linux
+def test_a_copy_knows_that_it_is_one():
+    with processes(2), meanwhile(is_copy) as there:
+        assert there()
+        assert not is_copy()
+    with meanwhile(is_copy) as here:
+        assert not here()
 
 
 @linux

@@ -201,7 +201,7 @@ def _record(table: Thermodynamics, trials: list[Trial], dimension: int) -> xr.Da
     multiplicities = np.array([t.form.multiplicity for t in trials])
     shares = {int(m): float(weights[multiplicities == m].sum()) for m in np.unique(multiplicities)}
     x = table.log_n
-    begun = np.array([np.arange(len(x)) >= t.start for t in trials]) * weights[:, None]
+    begun = weights[:, None] * np.array([np.arange(len(x)) >= t.start for t in trials])
     slopes = np.array([np.append(np.zeros(t.start), t.slope(x[t.start :])) for t in trials])
     with np.errstate(invalid="ignore"):
         fitted = np.where(begun.sum(axis=0) >= 0.5, (begun * slopes).sum(axis=0) / begun.sum(axis=0), np.nan)
