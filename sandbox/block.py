@@ -160,7 +160,6 @@ def sum_code(
     As `lane_code`; the texts in `items` depend on k. The totals stay in registers from one k to the next, and what does
     not depend on k is computed once: so short a loop is unrolled by the compiler.
     """
-    names = {symbol: text for symbol, text in names.items() if symbol not in items}
     head, local = _head(name, arguments, outputs.values(), names, scalars)
     totals = {target: f"v{j}" for j, target in enumerate(outputs)}
     terms = {f"h{j}": expression for j, expression in enumerate(outputs.values())}
@@ -191,7 +190,7 @@ def _head(
     """
     expressions = list(expressions)
     scalar = {symbol: f"c{j}" for j, symbol in enumerate(_used(scalars, expressions))}
-    lane = {symbol: f"x{j}" for j, symbol in enumerate(_used(names, expressions)) if symbol not in scalar}
+    lane = {symbol: f"x{j}" for j, symbol in enumerate(_used(names, expressions))}
     lines = [
         "@lane_function",
         f"def {name}({', '.join(arguments)}):",

@@ -31,7 +31,6 @@ _STYLE = {
     "svg.hashsalt": "sandbox",
 }
 
-
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -72,11 +71,12 @@ def spell_plainly(figure: Figure) -> None:
     Matplotlib's mathematical text takes a tenth of a second and more to begin, in each process that draws.
     """
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        major, minor = axis.get_major_formatter(), axis.get_minor_formatter()
-        if isinstance(major, LogFormatterMathtext):
-            axis.set_major_formatter(_Plain(major))
-        if isinstance(minor, LogFormatterMathtext):
-            axis.set_minor_formatter(_Plain(minor))
+        for formatter, put in (
+            (axis.get_major_formatter(), axis.set_major_formatter),
+            (axis.get_minor_formatter(), axis.set_minor_formatter),
+        ):
+            if isinstance(formatter, LogFormatterMathtext):
+                put(_Plain(formatter))
 
 
 def write_figure(figure: Figure, path: str | Path) -> None:

@@ -79,10 +79,7 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
 
 
 def _ahead(scenario: Scenario) -> list[xr.Dataset]:
-    """Return how stable each population is. A copy of the process first compiles, as others wait for kernels.
-
-    It begins with the last kernel, and its original with the first.
-    """
+    """Return how stable each population is. A copy of the process first compiles, as its original waits for kernels."""
     if is_copy() and len(scenario.populations) > 1 and jit.cache_directory() is not None:
         compile_for(scenario)
     return [stability.mapped(scenario, population) for population in scenario.populations]
