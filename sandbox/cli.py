@@ -88,6 +88,12 @@ def _loaded(scenario: str, overrides: tuple[str, ...], seed: int | None) -> Any:
     return load(scenario, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
 
 
+def _compile_draws() -> None:
+    from sandbox.draws import compile_draws
+
+    compile_draws()
+
+
 @main.command(epilog=_EXAMPLES)
 @_scenario_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results [results/<scenario name>].")
@@ -103,19 +109,23 @@ def run(
     threads: int | None, no_progress: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run SCENARIO (a file, or the name of one in scenarios/) and write record, answer, figure and animation."""
-    from sandbox.pipeline import run as run_scenario
-    from sandbox.progress import Silent, on_stderr
-    from sandbox.report import answer, markdown
+    from sandbox.fork import meanwhile, processes, processors
 
-    loaded = _loaded(scenario, overrides, seed)
-    if quick:
-        loaded = _loaded(scenario, (*overrides, *_quick(loaded)), seed)
-    progress = Silent() if no_progress else on_stderr()
-    target = out or Path("results") / loaded.name
-    try:
-        tree = run_scenario(loaded, out=target, force=force, threads=threads, progress=progress, forks=True)
-    finally:
-        progress.close()
+    # To import and to read the scenario takes seconds, in which another processor can compile what most kernels call.
+    with processes(threads or processors()), meanwhile(_compile_draws):
+        from sandbox.pipeline import run as run_scenario
+        from sandbox.progress import Silent, on_stderr
+        from sandbox.report import answer, markdown
+
+        loaded = _loaded(scenario, overrides, seed)
+        if quick:
+            loaded = _loaded(scenario, (*overrides, *_quick(loaded)), seed)
+        progress = Silent() if no_progress else on_stderr()
+        target = out or Path("results") / loaded.name
+        try:
+            tree = run_scenario(loaded, out=target, force=force, threads=threads, progress=progress, forks=True)
+        finally:
+            progress.close()
     found = answer(tree)
     click.echo(json.dumps(found, indent=1) if as_json else markdown(found))
     click.echo(f"written to {target}", err=True)
@@ -225,7 +235,7 @@ def animate(result: Path, out: Path | None, frames: int | None, fps: float) -> N
 @click.argument("scenarios", nargs=-1)
 def precompile(scenarios: tuple[str, ...]) -> None:
     """Compile the kernels of SCENARIOS, unless named of all in scenarios/, ahead of their first runs."""
-    from sandbox.jit import cache_directory
+    from sandbox.machine_code import cache_directory
     from sandbox.precompile import precompile as compile_all
     from sandbox.progress import on_stderr
     from sandbox.scenario import available

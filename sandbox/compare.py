@@ -15,7 +15,6 @@ from sandbox import exact
 from sandbox.observer import TUBE_FACTORS
 from sandbox.progress import Progress, Silent
 from sandbox.reference import REFERENCES, Reference, References
-from sandbox.scenario import Scenario
 
 Array = npt.NDArray[np.float64]
 
@@ -29,7 +28,8 @@ RESAMPLED = 4000
 
 
 def compare(
-    scenario: Scenario,
+    witness: References,
+    truth: Reference,
     populations: Mapping[str, xr.Dataset],
     known: Sequence[exact.LearningCoefficient | None],
     *,
@@ -37,18 +37,15 @@ def compare(
 ) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
     """Return the posterior's record, and for each population its comparison with the references.
 
-    `known` are the `coefficients` of the strata.
+    `truth` is the witness's posterior, `known` are the `coefficients` of the strata.
     """
     progress = progress or Silent()
-    progress.start("posterior and references", 1.0 + 2 * len(populations))
-    witness = References(scenario)
-    truth = witness.posterior()
-    progress.advance(1)
+    progress.start("references", 2.0 * len(populations))
     comparisons = {}
     for name, data in populations.items():
         level = float(data.mean_excess[-1])
         references = {"posterior": truth, **(witness.at_level(level, progress) if math.isfinite(level) else {})}
-        comparisons[name] = _comparison(scenario, witness, data, references, known)
+        comparisons[name] = _comparison(witness, data, references, known)
     return witness.dataset(truth, known), comparisons
 
 
@@ -96,12 +93,12 @@ def preference(shares: Array, reference: Array, ranks: Sequence[tuple[Fraction, 
 
 
 def _comparison(
-    scenario: Scenario,
     witness: References,
     data: xr.Dataset,
     references: Mapping[str, Reference],
     known: Sequence[exact.LearningCoefficient | None],
 ) -> xr.Dataset:
+    scenario = witness.scenario
     tail = (1 - scenario.verdict.level) / 2
     counts = data["count"].values
     resampled = resampled_shares(counts[-1], scenario.seed)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sandbox.jit import LANES, exponent_and_mantissa, scalar_function, shared_lane_function
+from sandbox.scratch import scratch
 
 # Streams: one for each purpose, so that no two purposes ever share a draw. Never renumber one.
 STREAM_START = 0
@@ -221,6 +222,22 @@ def _rotate(digits: Any, others: Any, keys: Any, turn: int, radix: int) -> None:
         x = np.uint32(x ^ (x >> np.uint32(16)))
         total = np.uint32(digits[i] + np.uint32((np.uint64(x) * np.uint64(radix)) >> _HALF))
         digits[i] = np.uint32(total - np.uint32(radix)) if total >= np.uint32(radix) else total
+
+
+@shared_lane_function
+def _drawn(particle: int, step: int, key: Any) -> None:
+    bits = scratch(512, np.uint32)  # type: ignore[call-arg, var-annotated]
+    normals: Any = scratch(512, np.float32)
+    indices: Any = scratch(512, np.uint64)
+    fill_bits(bits, 0, 1, particle, step, STREAM_RULE, key)
+    fill_normals(normals, bits, 2)
+    draw_indices(indices, 0, particle, step, STREAM_BATCH, key, 2)
+    next_indices(indices, 2)
+
+
+def compile_draws() -> None:
+    """Compile ahead what most kernels call, which takes as long as the rest of a simple one."""
+    _drawn(0, 0, np.zeros(2, np.uint32))
 
 
 def key(seed: int, purpose: str) -> npt.NDArray[np.uint32]:

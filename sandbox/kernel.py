@@ -36,7 +36,7 @@ _TEXT = '''\
 
 import numpy as np
 
-from sandbox.jit import cached_kernel, lane_function
+from sandbox.jit import kernel, lane_function
 {imports}
 
 real = np.{dtype}
@@ -45,7 +45,7 @@ real = np.{dtype}
 {functions}
 
 
-@cached_kernel
+@kernel
 def advance(positions, first_block, last_block, first_step, last_step, key, rates, constants, table, weights):
     w = scratch({planes} * LANES, real)
     x = w[{first} * LANES : {last} * LANES]

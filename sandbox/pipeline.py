@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sandbox import jit, stability
+from sandbox import stability
 from sandbox.compare import compare
 from sandbox.decomposition import decompose
 from sandbox.fork import is_copy, meanwhile, processes, processors
+from sandbox.machine_code import cache_directory
 from sandbox.measured.base import OfParticles
 from sandbox.measured.tracks import Track
 from sandbox.precompile import compile_for
 from sandbox.progress import Progress, Silent
-from sandbox.reference import coefficients
+from sandbox.reference import References, coefficients
 from sandbox.report import answer, markdown
 from sandbox.result import STORE, assemble, save, written_beside
 from sandbox.scenario import Scenario, load
@@ -66,8 +67,13 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
     with meanwhile(lambda: _ahead(scenario)) as stabilities:
         # What the scenario states wrongly is found before the long work, not after it.
         known = coefficients(scenario)
+        witness = References(scenario)
+        progress.start("posterior", 1.0)
+        # Before the particles, as it waits for no kernel.
+        truth = witness.posterior()
+        progress.advance(1)
         populations = simulate(scenario, threads=threads, progress=progress)
-        posterior, comparisons = compare(scenario, populations, known, progress=progress)
+        posterior, comparisons = compare(witness, truth, populations, known, progress=progress)
         measured = _measured(scenario, _tracks(scenario, populations, posterior), progress)
         if scenario.decomposition is not None:
             measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
@@ -80,7 +86,7 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
 
 def _ahead(scenario: Scenario) -> list[xr.Dataset]:
     """Return how stable each population is. A copy of the process first compiles, as its original waits for kernels."""
-    if is_copy() and len(scenario.populations) > 1 and jit.cache_directory() is not None:
+    if is_copy() and len(scenario.populations) > 1 and cache_directory() is not None:
         compile_for(scenario)
     return [stability.mapped(scenario, population) for population in scenario.populations]
 

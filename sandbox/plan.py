@@ -11,6 +11,7 @@ import numpy as np
 from sandbox import draws, exact, jit, measured, stability
 from sandbox.coverage import POINTS, coverage
 from sandbox.fork import processors
+from sandbox.machine_code import SUFFIX, cache_directory
 from sandbox.reference import coefficients
 from sandbox.scenario import Population, Scenario, frame_steps
 from sandbox.simulate import population_kernel
@@ -127,8 +128,8 @@ def _seconds(scenario: Scenario, population: Population) -> float:
 def diagnose() -> str:
     """Return versions, threads, the state of the kernel cache and the result of a self-test of the draws."""
     packages = ("numpy", "numba", "llvmlite", "scipy", "sympy", "xarray", "zarr", "matplotlib", "pydantic")
-    directory = jit.cache_directory()
-    cache = "off" if directory is None else f"{directory}, {len(list(directory.glob('*.py')))} kernels"
+    directory = cache_directory()
+    cache = "off" if directory is None else f"{directory}, {len(list(directory.glob(f'*{SUFFIX}')))} functions"
     # The first known-answer vector that Random123 publishes for Philox 4x32-10.
     known = np.array([0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8], np.uint32)
     right = (draws.philox(np.zeros(4, np.uint32), np.zeros(2, np.uint32)) == known).all()

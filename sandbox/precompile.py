@@ -6,10 +6,11 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from sandbox import jit
 from sandbox.decomposition import rungs
+from sandbox.draws import compile_draws
 from sandbox.errors import InputError
 from sandbox.fork import processors
+from sandbox.machine_code import cache_directory
 from sandbox.progress import Progress, Silent
 from sandbox.scenario import Population, Scenario, load
 from sandbox.simulate import population_kernel
@@ -20,12 +21,14 @@ def precompile(scenarios: Sequence[str], *, progress: Progress | None = None) ->
 
     Raises InputError where a scenario is wrong, before any is compiled, or where nothing would be kept.
     """
-    if jit.cache_directory() is None:
+    if cache_directory() is None:
         raise InputError("SANDBOX_CACHE is 'off', so that no kernel would be kept; allowed: a folder")
     for name in scenarios:
         load(name)
     progress = progress or Silent()
     progress.start("kernels", float(len(scenarios)))
+    # Else each of the processes below would wait for the first to compile them.
+    compile_draws()
     new, known = 0, 0
     # Numba compiles one function at a time in a process; fresh ones, as forks of a process with threads may hang.
     with ProcessPoolExecutor(processors(), multiprocessing.get_context("spawn")) as pool:

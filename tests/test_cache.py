@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import jit, precompile
+from sandbox import jit, machine_code, precompile
 from sandbox.decomposition import RUNGS
 from sandbox.errors import InputError
+from sandbox.machine_code import cache_directory
 from sandbox.scenario import load
 
 PROGRAM = """
@@ -84,8 +85,8 @@ def run(cache, code=ONE):
     return finished(started(cache, code))
 
 
-def modules(cache):
-    return sorted(path.name for path in cache.glob("*.py"))
+def kernels(cache):
+    return sorted(path.name for path in cache.glob("advance-*.code"))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def warm(tmp_path_factory):
 
 def test_a_second_process_finds_the_machine_code(warm):
     assert run(warm) == {"hit": True, "position": pytest.approx(EXPECTED), "warnings": []}
-    assert len(modules(warm)) == 1
+    assert len(kernels(warm)) == 1
     assert not list(warm.rglob("*.part"))
 
 
@@ -111,25 +112,25 @@ def test_another_value_needs_no_other_kernel(tmp_path):
     result = run(tmp_path, code)
     assert len(set(result["positions"])) == 7
     assert result["compilations"] == 1
-    assert len(modules(tmp_path)) == 1
+    assert len(kernels(tmp_path)) == 1
 
 
 def test_a_batch_that_ends_in_a_part_of_a_group_needs_another_kernel(tmp_path):
     """Samples are added in groups of four: what adds the rest is compiled only where there is one."""
     code = """positions=[position(data(20, 1, batch=batch)) for batch in (3, 4, 8, 6, 10, 7)]"""
     assert len(set(run(tmp_path, code)["positions"])) == 6
-    assert len(modules(tmp_path)) == 4
+    assert len(kernels(tmp_path)) == 4
 
 
 def test_of_two_processes_at_once_one_compiles(tmp_path):
     processes = [started(tmp_path) for _ in range(2)]
     results = [finished(process) for process in processes]
-    if jit.fcntl is not None:
+    if machine_code.fcntl is not None:
         assert sorted(result["hit"] for result in results) == [False, True]
     for result in results:
         assert result["position"] == pytest.approx(EXPECTED)
         assert result["warnings"] == []
-    assert len(modules(tmp_path)) == 1
+    assert len(kernels(tmp_path)) == 1
 
 
 def test_off_leaves_nothing_behind(tmp_path):
@@ -151,56 +152,47 @@ def test_a_cache_that_cannot_be_made_means_one_warning(tmp_path):
     assert_one_warning(run(cache, ONE + ", other=position(data(20, 1))"), cache)
 
 
-def test_a_cache_without_room_for_machine_code_means_one_warning(tmp_path):
-    (tmp_path / "__pycache__").write_text("")
-    assert_one_warning(run(tmp_path), tmp_path)
+def test_a_cache_that_is_a_file_means_one_warning(tmp_path):
+    cache = tmp_path / "kernels"
+    cache.write_text("")
+    assert_one_warning(run(cache), cache)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="no directory is read-only to root")
 def test_a_read_only_cache_means_one_warning(tmp_path):
-    (tmp_path / "__pycache__").mkdir(mode=0o500)
-    assert_one_warning(run(tmp_path), tmp_path)
+    cache = tmp_path / "kernels"
+    cache.mkdir(mode=0o500)
+    assert_one_warning(run(cache), cache)
 
 
-def damaged_index(cache):
-    """The index of the machine code, cut in half."""
-    for path in cache.rglob("*.nbi"):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def changed(cache, change):
+    for path in cache.glob("*.code"):
+        path.write_bytes(change(path.read_bytes()))
 
 
-def damaged_code(cache):
-    """Machine code with a page of zeros, as a full disk or a lost write leaves it."""
-    for path in cache.rglob("*.nbc"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2 : len(content) // 2 + 4096] = bytes(4096)
-        path.write_bytes(content)
+def page_of_zeros(cache):
+    """As a full disk or a lost write leaves it."""
+    changed(cache, lambda content: content[: len(content) // 2].ljust(len(content) // 2 + 4096, b"\0"))
 
 
-def empty_code(cache):
-    """Machine code of no bytes."""
-    for path in cache.rglob("*.nbc"):
-        path.write_bytes(b"")
+def half_of_it(cache):
+    changed(cache, lambda content: content[: len(content) // 2])
 
 
-def half_a_module(cache):
-    """The module's text, half of it."""
-    for path in cache.glob("*.py"):
-        path.write_text(path.read_text()[: path.stat().st_size // 2])
+def nothing_left(cache):
+    changed(cache, lambda content: b"")
 
 
-def another_module(cache):
-    """The module's text, moving a tenth as far."""
-    for path in cache.glob("*.py"):
-        path.write_text(path.read_text().replace("real = np.float64", "real = np.float32"))
+def another_seal(cache):
+    changed(cache, lambda content: bytes(32) + content[32:])
 
 
-def half_a_seal(cache):
-    """The seal of the machine code, half of it."""
-    for path in cache.rglob("*.sha256"):
-        path.write_text(path.read_text()[:32])
+def sealed_in_part(cache):
+    """Fewer bytes than a digest has."""
+    changed(cache, lambda content: content[:20])
 
 
-DAMAGES = (damaged_index, damaged_code, empty_code, half_a_module, another_module, half_a_seal)
+DAMAGES = (page_of_zeros, half_of_it, nothing_left, another_seal, sealed_in_part)
 
 
 def test_what_was_damaged_is_made_anew(warm, tmp_path):
@@ -212,33 +204,70 @@ def test_what_was_damaged_is_made_anew(warm, tmp_path):
     result = run(cache, code)
     assert result["warnings"] == []
     for name, (first, second) in result["damaged"].items():
-        assert first == [name in ("half_a_module", "another_module"), pytest.approx(EXPECTED)], name
+        assert first == [False, pytest.approx(EXPECTED)], name
         assert second == [True, pytest.approx(EXPECTED)], name
     assert len(result["damaged"]) == len(DAMAGES)
+
+
+SHARED = """position=position(data(20, 1)), hit=data(20, 1).from_cache,
+    compiled={name: sum(getattr(draws, name).stats.cache_misses.values())
+        for name in ("fill_bits", "fill_normals", "draw_indices", "next_indices")}"""
+
+
+def test_what_kernels_share_is_compiled_once(tmp_path):
+    """Draws are compiled by themselves: a process whose kernel is new finds them, and they give the same bits."""
+    first = run(tmp_path, SHARED)
+    assert set(first["compiled"].values()) == {1}
+    for path in tmp_path.glob("advance-*.code"):
+        path.unlink()
+    assert run(tmp_path, SHARED) == first | {"compiled": dict.fromkeys(first["compiled"], 0)}
+    half_of_it(tmp_path)
+    assert run(tmp_path, SHARED) == first
+
+
+def test_draws_are_compiled_ahead(tmp_path):
+    run(tmp_path, "none=draws.compile_draws()")
+    assert set(run(tmp_path, SHARED)["compiled"].values()) == {0}
+
+
+def test_a_literal_is_no_type(tmp_path):
+    """Kernels of two dimensions call for as many draws as they need; what draws is one piece of machine code."""
+    code = """kernels=[build(
+            potential(names, "+".join(names)), Prior(names, (Distribution("normal", (0.0, 1.0)),) * len(names)),
+            Langevin(rule="langevin", step_size=0.1), Full(), nbeta=1.0, reflecting=False,
+        ).from_cache for names in (("a",), ("a", "b", "c", "d", "e"))],
+        pieces={name: len(getattr(draws, name).overloads) for name in ("fill_bits", "fill_normals")}"""
+    assert run(tmp_path, code) == {
+        "kernels": [False, False], "pieces": {"fill_bits": 1, "fill_normals": 1}, "warnings": []
+    }  # fmt: skip
+
+
+def identity(text, modules):
+    return jit._hash(text, jit._sources(modules))
 
 
 def test_identity_holds_all_that_a_kernel_depends_on(monkeypatch):
     """Its text, the sources of the modules it uses and of those they use, and the versions of the compilers."""
     modules = ["sandbox.draws", "sandbox.rules.sgd"]
-    name = jit._identity("text", modules)
-    assert jit._identity("text", reversed(modules)) == name
-    others = {jit._identity("texts", modules), jit._identity("text", [*modules, "sandbox.block"])}
+    name = identity("text", modules)
+    assert identity("text", reversed(modules)) == name
+    others = {identity("texts", modules), identity("text", [*modules, "sandbox.block"])}
     read = inspect.getsource
     for edited in ("sandbox.draws", "sandbox.rules.sgd", "sandbox.jit"):
         with monkeypatch.context() as patch:
             patch.setattr(inspect, "getsource", lambda m, e=edited: read(m) + "\n# edited" * (m.__name__ == e))
-            others.add(jit._identity("text", modules))
+            others.add(identity("text", modules))
     for module in ("numpy", "numba", "llvmlite"):
         with monkeypatch.context() as patch:
             patch.setattr(sys.modules[module], "__version__", "0.0")
-            others.add(jit._identity("text", modules))
+            others.add(identity("text", modules))
     with monkeypatch.context() as patch:
         patch.setattr(jit.llvmlite.binding, "get_host_cpu_name", lambda: "another")
-        others.add(jit._identity("text", modules))
+        others.add(identity("text", modules))
     assert len(others - {name}) == 9
     with monkeypatch.context() as patch:
         patch.setattr(inspect, "getsource", lambda m: read(m) + "\n# edited" * (m.__name__ == "sandbox.prior"))
-        assert jit._identity("text", modules) == name
+        assert identity("text", modules) == name
 
 
 def test_functions_that_functions_use_are_part_of_the_identity(tmp_path, monkeypatch):
@@ -248,19 +277,21 @@ def test_functions_that_functions_use_are_part_of_the_identity(tmp_path, monkeyp
     )
     (tmp_path / "rule_with_a_helper.py").write_text("from helper_of_a_rule import halve\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert jit._reached(["rule_with_a_helper"]) == ["helper_of_a_rule", "rule_with_a_helper", "sandbox.jit"]
+    assert jit._reached(["rule_with_a_helper"]) == [
+        "helper_of_a_rule", "rule_with_a_helper", "sandbox.jit", "sandbox.machine_code"
+    ]  # fmt: skip
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("SANDBOX_CACHE", str(tmp_path))
-    assert jit.cache_directory() == tmp_path
+    assert cache_directory() == tmp_path
     monkeypatch.setenv("SANDBOX_CACHE", "off")
-    assert jit.cache_directory() is None
+    assert cache_directory() is None
     monkeypatch.setenv("SANDBOX_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert jit.cache_directory() == tmp_path / "sandbox" / "kernels"
+    assert cache_directory() == tmp_path / "sandbox" / "kernels"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert jit.cache_directory() == Path.home() / ".cache" / "sandbox" / "kernels"
+    assert cache_directory() == Path.home() / ".cache" / "sandbox" / "kernels"
 
 
 def test_precompiled_kernels_are_there_for_a_run(tmp_path, wells):

@@ -16,7 +16,7 @@ from small_runs import ARMS, PARABOLA, WELLS, Array, record_of, small
 from sandbox import stability
 from sandbox.compare import RESAMPLED, compare, preference, resampled_shares, share_interval
 from sandbox.errors import InputError
-from sandbox.reference import REFERENCES, coefficients
+from sandbox.reference import REFERENCES, References, coefficients
 from sandbox.scenario import Scenario
 from sandbox.simulate import simulate
 from sandbox.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED, decide
@@ -28,8 +28,8 @@ QUARTER, HALF = (Fraction(1, 4), -1), (Fraction(1, 2), -1)
 
 def judged(scenario: Scenario, record: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, dict[str, str]]:
     """Return posterior, comparison and verdicts of one population's record."""
-    population = scenario.populations[0]
-    posterior, comparisons = compare(scenario, {population.name: record}, coefficients(scenario))
+    population, witness = scenario.populations[0], References(scenario)
+    posterior, comparisons = compare(witness, witness.posterior(), {population.name: record}, coefficients(scenario))
     decided = decide(
         scenario, population, comparisons[population.name], posterior, stability.mapped(scenario, population)
     )
@@ -323,8 +323,9 @@ def test_preference_over_time_is_that_of_each_time() -> None:
 
 def test_references_follow_each_population_of_its_own() -> None:
     scenario = small(WELLS)
+    witness = References(scenario)
     hot, cold = (record_of(scenario, wells_at(50, 50), excess=level) for level in (0.1, 1e-3))
-    _, found = compare(scenario, {"sgd": hot, "langevin": cold}, coefficients(scenario))
+    _, found = compare(witness, witness.posterior(), {"sgd": hot, "langevin": cold}, coefficients(scenario))
     nbeta = [float(found[name].reference_fact.sel(fact="nbeta", reference="tempered")) for name in ("sgd", "langevin")]
     assert nbeta[0] < nbeta[1]
     assert tuple(found["sgd"].reference.values) == REFERENCES

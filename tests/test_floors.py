@@ -13,7 +13,8 @@ HOUSE = Path(__file__).parents[1] / "sandbox"
 FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "settings", "progress", "jit", "scratch", "fork"},
+    {"errors", "settings", "progress", "machine_code", "fork"},
+    {"jit", "scratch"},
     {"draws", "elementary", "expression"},
     {"block", "prior", "quantity", "search"},
     {"cumulative"},
@@ -46,7 +47,7 @@ nothing. The loss is handed to it."""
 
 DOORS: dict[str, set[str]] = {
     # kernel spells the type of the compiled entry point; bench holds a plain Numba competitor.
-    "numba": {"jit", "scratch", "kernel", "bench"},
+    "numba": {"machine_code", "jit", "scratch", "kernel", "bench"},
     "llvmlite": {"jit", "scratch"},
     "yaml": {"scenario"},
     "matplotlib": {"scene", "picture", "drawing", "figures", "animation", "measurement_figures", "particle_figures"},

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
+import numba
 import numpy as np
 import pytest
 import twins
@@ -313,7 +314,7 @@ def widens(function, *signature):
 def test_single_precision_kernels_hold_no_double():
     """A whole kernel with normals, indices and functions, and what it lacks: the walls and the step of SGD."""
     real, flat = types.float32, types.Array(types.float32, 1, "C")
-    assert not widens(jit.uncached_kernel(kernel(RIDGE, "float32").compiled.py_func), *_signature("float32").args)
+    assert not widens(numba.njit(**jit.FLAGS)(kernel(RIDGE, "float32").compiled.py_func), *_signature("float32").args)
     assert not widens(reflect, flat, real, real)
     assert not widens(fill_uniforms, flat, types.Array(types.uint32, 1, "C"), types.int64)
 

@@ -12,7 +12,7 @@ from small_runs import ARMS, WELLS, record_of, small
 
 from sandbox import run, stability
 from sandbox.compare import compare
-from sandbox.reference import REFERENCES, coefficients
+from sandbox.reference import REFERENCES, References, coefficients
 from sandbox.report import answer, markdown
 from sandbox.result import assemble
 from sandbox.scenario import Scenario
@@ -31,7 +31,8 @@ def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
             gradient=json.dumps({"estimator": population.gradient.name}),
             particles=int(record["count"][0].sum()),
         )
-    truth, found = compare(scenario, records, coefficients(scenario))
+    witness = References(scenario)
+    truth, found = compare(witness, witness.posterior(), records, coefficients(scenario))
     judged = {
         p.name: decide(scenario, p, found[p.name], truth, stability.mapped(scenario, p)) for p in scenario.populations
     }
