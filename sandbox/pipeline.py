@@ -15,7 +15,7 @@ from sandbox.compare import compare
 from sandbox.decomposition import decompose
 from sandbox.fork import is_copy, meanwhile, processes, processors
 from sandbox.machine_code import cache_directory
-from sandbox.measured.base import OfParticles
+from sandbox.measured.base import OfParticles, OfPosterior
 from sandbox.measured.tracks import Track
 from sandbox.precompile import compile_for
 from sandbox.progress import Progress, Silent
@@ -74,7 +74,7 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         progress.advance(1)
         populations = simulate(scenario, threads=threads, progress=progress)
         posterior, comparisons = compare(witness, truth, populations, known, progress=progress)
-        measured = _measured(scenario, _tracks(scenario, populations, posterior), progress)
+        measured = _measured(witness, _tracks(scenario, populations, posterior), progress)
         if scenario.decomposition is not None:
             measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
         decided = {
@@ -97,14 +97,17 @@ def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior
     return tracks | {"posterior": Track(posterior.draws.values[np.newaxis], nbeta=scenario.nbeta)}
 
 
-def _measured(scenario: Scenario, tracks: Mapping[str, Track], progress: Progress) -> dict[str, xr.Dataset]:
+def _measured(witness: References, tracks: Mapping[str, Track], progress: Progress) -> dict[str, xr.Dataset]:
     """Return the record of each measurement that the scenario asks for; `tracks` is where particles have been."""
+    scenario = witness.scenario
     if scenario.measurements:
         progress.start("measurements", float(len(scenario.measurements)))
     found = {}
     for measurement in scenario.measurements:
         if isinstance(measurement, OfParticles):
             found[measurement.name] = measurement.measure_particles(scenario, tracks)
+        elif isinstance(measurement, OfPosterior):
+            found[measurement.name] = measurement.measure_posterior(scenario, witness.of_population)
         else:
             found[measurement.name] = measurement.measure(scenario)
         progress.advance(1)

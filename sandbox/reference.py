@@ -105,6 +105,15 @@ class References:
             progress.advance(1)
         return found
 
+    @functools.cached_property
+    def of_population(self) -> Witness:
+        """Who is asked about the population's loss: the same witness where that is the loss on the samples, too."""
+        loss, scenario = self.scenario.population_loss, self.scenario
+        if loss is scenario.loss:
+            return self._witness
+        cuts = scenario.zero_set.cuts
+        return chosen(loss.excess, loss.gradient, scenario.prior, scenario.witness, seed=scenario.seed, cuts=cuts)
+
     def energy(self, points: Array) -> Array:
         """Return K_n at points (N, D), shape (N,)."""
         return self.scenario.loss.excess(points)

@@ -14,6 +14,7 @@ from sandbox.errors import InputError
 from sandbox.exact import LearningCoefficient
 from sandbox.loss import Contrast, Loss, Regression
 from sandbox.measured.tracks import Track
+from sandbox.posterior import Witness
 from sandbox.prior import Prior
 from sandbox.quantity import Quantity
 from sandbox.settings import Settings
@@ -117,6 +118,14 @@ class OfParticles(Measurement):
     @abstractmethod
     def measure_particles(self, subject: Subject, tracks: Mapping[str, Track]) -> xr.Dataset:
         """Return the record for the track of each source: a population's name, or "posterior"."""
+
+
+class OfPosterior(Measurement):
+    """A measurement of posteriors of the population's loss: of what a witness says, who may have been asked before."""
+
+    @abstractmethod
+    def measure_posterior(self, subject: Subject, witness: Witness) -> xr.Dataset:
+        """Return the record, asking this witness."""
 
 
 class AtPoints(OfParticles):

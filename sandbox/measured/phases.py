@@ -15,7 +15,7 @@ import xarray as xr
 from pydantic import Field
 
 from sandbox.loss import Loss
-from sandbox.measured.base import Measurement, Subject
+from sandbox.measured.base import OfPosterior, Subject
 from sandbox.measured.labelled import Array, labelled
 from sandbox.posterior import Size, Witness, chosen
 from sandbox.zero_set import ZeroSet
@@ -29,7 +29,7 @@ class _Witnessed(Protocol):
         """How the posterior is had."""
 
 
-class Phases(Measurement):
+class Phases(OfPosterior):
     """The posterior's share of each stratum over n, for the expected loss."""
 
     name: ClassVar[str] = "phases"
@@ -42,7 +42,11 @@ class Phases(Measurement):
         loss, zero_set = subject.population_loss, subject.zero_set
         size = cast(_Witnessed, subject).witness
         witness = chosen(loss.excess, loss.gradient, subject.prior, size, seed=subject.seed, cuts=zero_set.cuts)
-        return phases(witness, loss, zero_set, self.samples)
+        return self.measure_posterior(subject, witness)
+
+    def measure_posterior(self, subject: Subject, witness: Witness) -> xr.Dataset:
+        """Return the record of `phases`, asking this witness."""
+        return phases(witness, subject.population_loss, subject.zero_set, self.samples)
 
 
 def phases(witness: Witness, loss: Loss, zero_set: ZeroSet, samples: Sequence[float]) -> xr.Dataset:
