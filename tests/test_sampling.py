@@ -473,6 +473,15 @@ def test_where_the_energy_is_infinite_there_is_no_mass() -> None:
     assert capped.nbeta == 1e3
 
 
+def test_values_whose_sum_overflows_are_values() -> None:
+    """Proposals far out of all range have densities near the least number; a warning would make a copy give up."""
+    huge = np.full((4, 1), 1e308)
+    landscape = walk.Landscape(lambda w: w[:, 0], lambda w: np.ones_like(w), normals(1))
+    assert np.array_equal(landscape.energies(huge), huge[:, 0])
+    with pytest.raises(InputError, match="the energy is nan"):
+        landscape.energies(np.array([[1e308], [1e308], [np.nan]]))
+
+
 def test_an_energy_that_says_nothing_leaves_the_prior() -> None:
     sampler = Sampler(lambda p: np.zeros(len(p)), np.zeros_like, cube(5), seed=1, particles=64)
     assert sampler.posterior(1e4).log_evidence == 0

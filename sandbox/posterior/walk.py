@@ -70,8 +70,9 @@ class Landscape:
 def _checked(name: str, function: Callable[[Floats], Floats], points: Floats, infinite: float) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.asarray(function(points), dtype=np.float64)
-    # One sum tells that all is well: it is finite unless a value is not.
-    if not np.isfinite(values.sum()):
+        total = values.sum()
+    # One sum tells that all is well: unless a value is not finite, or the values are huge, it is.
+    if not np.isfinite(total):
         wrong = np.isnan(values) | (values == infinite * np.inf)
         if wrong.any():
             raise InputError(f"the {name} is {values[wrong][0]} at {points[wrong][0].tolist()}; that is not allowed")
