@@ -42,10 +42,17 @@ FLAGS: dict[str, Any] = {
 def lane_function(function: F) -> F:
     """Make a function that works on one block of lanes a part of each kernel that calls it.
 
-    Numba copies its statements into the kernel before it infers types: compiled for itself, it would take longer.
+    Its statements are written out in a kernel (`inline`), and elsewhere copied by Numba: compiled for itself, it would
+    take longer.
     """
     compiled: F = numba.njit(inline="always", **FLAGS)(function)
     return compiled
+
+
+def lane_source(value: Any) -> str | None:
+    """Return the source of a lane function that is copied into kernels, None for anything else."""
+    copied = isinstance(value, Dispatcher) and value.targetoptions.get("inline") == "always"
+    return inspect.getsource(value.py_func) if copied else None
 
 
 def shared_lane_function(function: F) -> F:

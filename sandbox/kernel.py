@@ -22,6 +22,7 @@ from sandbox import jit
 from sandbox.block import lane_code, planes
 from sandbox.expression import functions_used, numpy_function
 from sandbox.gradients import GRADIENT, Estimator, Formula, Stage, labelled, model_of
+from sandbox.inline import inlined
 from sandbox.loss import Loss
 from sandbox.prior import Prior
 from sandbox.rules import Potential, Rule
@@ -204,7 +205,7 @@ def build(
     modules = {name.rpartition(".")[0] for name in imports}
     table, weights = (np.ascontiguousarray(array, dtype=dtype) for array in gradient.rows(sampled))
     return Kernel(
-        compiled=jit.compile_module(text, modules, "advance", _signature(dtype)),
+        compiled=jit.compile_module(inlined(text, "advance"), modules, "advance", _signature(dtype)),
         text=text,
         rule=rule,
         dimension=len(loss.parameters),

@@ -16,7 +16,7 @@ FLOORS = (
     {"errors", "settings", "progress", "machine_code", "fork"},
     {"jit", "scratch"},
     {"draws", "elementary", "expression"},
-    {"block", "prior", "quantity", "search"},
+    {"inline", "block", "prior", "quantity", "search"},
     {"cumulative"},
     {"loss", "projection"},
     {"zero_set", "descent", "gradients", "rules"},

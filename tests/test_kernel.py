@@ -305,16 +305,17 @@ def test_single_precision_is_close_and_single():
 
 
 def widens(function, *signature):
-    """Whether the compiled code turns a float into a double."""
-    function.compile(signature)
-    text = function.inspect_llvm(signature)
+    """Whether the compiled code turns a float into a double; compiled anew, as what was kept cannot be read."""
+    compiled = numba.njit(**jit.FLAGS)(function.py_func)
+    compiled.compile(signature)
+    text = compiled.inspect_llvm(signature)
     return "fpext" in text or "x double>" in text
 
 
 def test_single_precision_kernels_hold_no_double():
     """A whole kernel with normals, indices and functions, and what it lacks: the walls and the step of SGD."""
     real, flat = types.float32, types.Array(types.float32, 1, "C")
-    assert not widens(numba.njit(**jit.FLAGS)(kernel(RIDGE, "float32").compiled.py_func), *_signature("float32").args)
+    assert not widens(kernel(RIDGE, "float32").compiled, *_signature("float32").args)
     assert not widens(reflect, flat, real, real)
     assert not widens(fill_uniforms, flat, types.Array(types.uint32, 1, "C"), types.int64)
 
