@@ -21,6 +21,7 @@ import xarray as xr
 
 from sandbox import exact
 from sandbox.errors import InputError, Problem
+from sandbox.measured.phases import population_witness
 from sandbox.observer import TUBE_FACTORS, along_edges, quantiles, spread, tube_radii
 from sandbox.posterior import Measure, Sampler, Witness, chosen
 from sandbox.progress import Progress
@@ -108,11 +109,8 @@ class References:
     @functools.cached_property
     def of_population(self) -> Witness:
         """Who is asked about the population's loss: the same witness where that is the loss on the samples, too."""
-        loss, scenario = self.scenario.population_loss, self.scenario
-        if loss is scenario.loss:
-            return self._witness
-        cuts = scenario.zero_set.cuts
-        return chosen(loss.excess, loss.gradient, scenario.prior, scenario.witness, seed=scenario.seed, cuts=cuts)
+        is_same = self.scenario.population_loss is self.scenario.loss
+        return self._witness if is_same else population_witness(self.scenario)
 
     def energy(self, points: Array) -> Array:
         """Return K_n at points (N, D), shape (N,)."""

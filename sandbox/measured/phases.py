@@ -39,14 +39,17 @@ class Phases(OfPosterior):
 
     def measure(self, subject: Subject) -> xr.Dataset:
         """Return the record of `phases`."""
-        loss, zero_set = subject.population_loss, subject.zero_set
-        size = cast(_Witnessed, subject).witness
-        witness = chosen(loss.excess, loss.gradient, subject.prior, size, seed=subject.seed, cuts=zero_set.cuts)
-        return self.measure_posterior(subject, witness)
+        return self.measure_posterior(subject, population_witness(subject))
 
     def measure_posterior(self, subject: Subject, witness: Witness) -> xr.Dataset:
         """Return the record of `phases`, asking this witness."""
         return phases(witness, subject.population_loss, subject.zero_set, self.samples)
+
+
+def population_witness(subject: Subject) -> Witness:
+    """Return a witness of the population's loss, of the size that the subject says."""
+    loss, size = subject.population_loss, cast(_Witnessed, subject).witness
+    return chosen(loss.excess, loss.gradient, subject.prior, size, seed=subject.seed, cuts=subject.zero_set.cuts)
 
 
 def phases(witness: Witness, loss: Loss, zero_set: ZeroSet, samples: Sequence[float]) -> xr.Dataset:
