@@ -6,8 +6,6 @@ commands, so that `sandbox --help` is there at once.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import sys
 import warnings
@@ -18,6 +16,7 @@ from typing import Any
 import click
 
 from sandbox.errors import InputError, RunError
+from sandbox.process import settle
 
 _EXAMPLES = """\b
 Examples:
@@ -41,11 +40,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         warnings.showwarning = _plain_warning
-        # Expressions and pictures are many objects that stay: to look for dead cycles among them every 700 new ones (as
-        # Python does) takes a tenth of a short run.
-        gc.set_threshold(100_000, 50, 50)
-        # The end of the process frees their memory: Python would look through them all again, for more than a second.
-        atexit.register(gc.freeze)
+        settle()
         try:
             return super().invoke(ctx)
         except InputError as error:

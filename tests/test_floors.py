@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[1] / "sandbox"
 FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = (
-    {"errors", "settings", "progress", "machine_code", "fork"},
+    {"errors", "settings", "progress", "machine_code", "fork", "process"},
     {"jit", "scratch"},
     {"draws", "elementary", "expression"},
     {"inline", "block", "prior", "quantity", "search"},
