@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -51,43 +51,78 @@ def processes(most: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def meanwhile(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """Let a copy of this process do `work` while the block runs; what comes with the block waits for its result.
+def meanwhile(*works: Callable[[], T], copies: int = 1) -> Iterator[Callable[[], list[T]]]:
+    """Let a copy of this process (or more of them) do `works` in turn while the block runs.
 
-    Where copies are not allowed, or where one failed or had anything to say, this process does the work when its result
-    is asked for. A result must be something that can be pickled. With the block the copy ends, whether or not it was
-    asked.
+    What comes with the block returns what each of them returned. Works that nobody has begun when it is called, this
+    process begins too; where copies are not allowed it does all, and what a copy failed to do, or had anything to say
+    of, it does again. A result must be something that can be pickled. With the block the copies end, whether or not
+    they were asked.
     """
-    if _PROCESSES.get() < 2:
-        yield work
-        return
-    copy, receiver = _copied(work)
+    with contextlib.ExitStack() as ending:
+        tickets = ending.enter_context(_tickets(len(works)))
+        count = max(0, min(copies, _PROCESSES.get() - 1, len(works)))
+        work_through = functools.partial(_attempted, works, tickets)
+        receivers = [ending.enter_context(_copy(work_through)) for _ in range(count)]
 
-    def result() -> T:
-        with contextlib.suppress(EOFError):
-            value: T = receiver.recv()
-            return value
-        return work()
+        def results() -> list[T]:
+            found = {k: works[k]() for k in _drawn(tickets)}
+            for receiver in receivers:
+                # No result: the copy has ended without a word.
+                with contextlib.suppress(EOFError):
+                    found |= receiver.recv()
+            return [found[k] if k in found else work() for k, work in enumerate(works)]
 
-    try:
-        yield result
-    finally:
-        copy.kill()
-        copy.join()
-        receiver.close()
+        yield results
 
 
 def together(works: Sequence[Callable[[], T]]) -> list[T]:
     """Return what each of the works returns, done by as many processes as are allowed; see `meanwhile`."""
-    count = max(1, min(_PROCESSES.get(), len(works)))
-    with contextlib.ExitStack() as copies:
-        others = [copies.enter_context(meanwhile(functools.partial(_done, works[k::count]))) for k in range(1, count)]
-        found = [_done(works[::count]), *(other() for other in others)]
-    return [found[k % count][k // count] for k in range(len(works))]
+    with meanwhile(*works, copies=len(works) - 1) as done:
+        return done()
 
 
-def _done(works: Iterable[Callable[[], T]]) -> list[T]:
-    return [work() for work in works]
+_TICKET = 2
+"""Bytes of a ticket."""
+
+
+@contextlib.contextmanager
+def _tickets(count: int) -> Iterator[int]:
+    """Open a pipe that holds the numbers below `count`: each is read once, by whichever process comes first."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"".join(k.to_bytes(_TICKET, "big") for k in range(count)))
+        os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
+
+
+def _drawn(tickets: int) -> Iterator[int]:
+    """Yield the numbers of works to do as long as there are any."""
+    while ticket := os.read(tickets, _TICKET):
+        yield int.from_bytes(ticket, "big")
+
+
+def _attempted(works: Sequence[Callable[[], T]], tickets: int) -> dict[int, T]:
+    """Do works and return what came of each; what fails is left out, as the original will see why when it does it."""
+    found = {}
+    for k in _drawn(tickets):
+        with contextlib.suppress(Exception):
+            found[k] = works[k]()
+    return found
+
+
+@contextlib.contextmanager
+def _copy(work: Callable[[], Any]) -> Iterator[Connection]:
+    """Start a copy that does `work` and yield where its result is received; the copy ends with the block."""
+    copy, receiver = _copied(work)
+    try:
+        yield receiver
+    finally:
+        copy.kill()
+        copy.join()
+        receiver.close()
 
 
 def _copied(work: Callable[[], Any]) -> tuple[Any, Connection]:

@@ -21,7 +21,7 @@ from typing import Any
 from numba import types
 from numba.core import serialize, sigutils
 from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
+from numba.core.compiler import CompilerBase, CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 
@@ -43,14 +43,20 @@ def cache_directory() -> Path | None:
 
 
 class Kept(CPUDispatcher):
-    """A function that Numba compiles once for all processes that share a cache directory.
+    """A function that Numba compiles, by `passes`, once for all processes that share a cache directory.
 
     `identity` tells all that its machine code depends on but the types of its arguments; it is asked when first needed.
     A cache that cannot be used means one warning and a compilation for this process, never a failure.
     """
 
-    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], identity: Callable[[], str]):
-        super().__init__(function, targetoptions={"nopython": True, **options})
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        options: Mapping[str, Any],
+        passes: type[CompilerBase],
+        identity: Callable[[], str],
+    ):
+        super().__init__(function, targetoptions={"nopython": True, **options}, pipeline_class=passes)
         self._cache = _Files(function.__name__, identity)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,7 +17,7 @@ from sandbox.compare import compare
 from sandbox.decomposition import decompose
 from sandbox.fork import is_copy, meanwhile, processes, processors
 from sandbox.machine_code import cache_directory
-from sandbox.measured.base import OfParticles, OfPosterior
+from sandbox.measured.base import Measurement, OfParticles, OfPosterior
 from sandbox.measured.tracks import Track
 from sandbox.precompile import compile_for
 from sandbox.progress import Progress, Silent
@@ -63,8 +65,8 @@ def run(
 def record(scenario: Scenario, *, threads: int | None = None, progress: Progress | None = None) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts."""
     progress = progress or Silent()
-    # Neither kernels nor stability wait for particles, so a copy begins at once.
-    with meanwhile(lambda: _ahead(scenario)) as stabilities:
+    # A copy begins at once, and what it has not begun when particles are done this process takes from it.
+    with meanwhile(*_ahead(scenario)) as ahead:
         # What the scenario states wrongly is found before the long work, not after it.
         known = coefficients(scenario)
         witness = References(scenario)
@@ -77,18 +79,41 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         measured = _measured(witness, _tracks(scenario, populations, posterior), progress)
         if scenario.decomposition is not None:
             measured["decomposition"] = decompose(scenario, populations, posterior, threads=threads, progress=progress)
-        decided = {
-            population.name: decide(scenario, population, comparisons[population.name], posterior, near)
-            for population, near in zip(scenario.populations, stabilities(), strict=True)
-        }
-    return assemble(scenario, populations, posterior, decided, measured)
+        progress.start("stability and measurements", 1.0)
+        _, *found = ahead()
+        progress.advance(1)
+    count = len(scenario.populations)
+    decided = {
+        population.name: decide(scenario, population, comparisons[population.name], posterior, near)
+        for population, near in zip(scenario.populations, found[:count], strict=True)
+    }
+    for more in found[count:]:
+        measured |= more
+    as_asked = [measurement.name for measurement in scenario.measurements]
+    in_order = {name: measured[name] for name in (*as_asked, *measured)}
+    return assemble(scenario, populations, posterior, decided, in_order)
 
 
-def _ahead(scenario: Scenario) -> list[xr.Dataset]:
-    """Return how stable each population is. A copy of the process first compiles, as its original waits for kernels."""
+def _ahead(scenario: Scenario) -> list[Callable[[], Any]]:
+    """Return works that wait for no particle: to compile, each population's stability, measurements of the loss."""
+    maps = [functools.partial(stability.mapped, scenario, population) for population in scenario.populations]
+    groups: dict[str, list[Measurement]] = {}
+    for measurement in scenario.measurements:
+        if not isinstance(measurement, OfParticles | OfPosterior):
+            groups.setdefault(measurement.shares or measurement.name, []).append(measurement)
+    # Longest first, as far as that can be told.
+    of_loss = [functools.partial(_of_loss, scenario, group) for group in sorted(groups.values(), key=len, reverse=True)]
+    return [functools.partial(_compile, scenario), *maps, *of_loss]
+
+
+def _compile(scenario: Scenario) -> None:
+    """Compile, in a copy of the process whose original will wait for kernels."""
     if is_copy() and len(scenario.populations) > 1 and cache_directory() is not None:
         compile_for(scenario)
-    return [stability.mapped(scenario, population) for population in scenario.populations]
+
+
+def _of_loss(scenario: Scenario, measurements: Iterable[Measurement]) -> dict[str, xr.Dataset]:
+    return {measurement.name: measurement.measure(scenario) for measurement in measurements}
 
 
 def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior: xr.Dataset) -> dict[str, Track]:
@@ -98,18 +123,16 @@ def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior
 
 
 def _measured(witness: References, tracks: Mapping[str, Track], progress: Progress) -> dict[str, xr.Dataset]:
-    """Return the record of each measurement that the scenario asks for; `tracks` is where particles have been."""
-    scenario = witness.scenario
-    if scenario.measurements:
-        progress.start("measurements", float(len(scenario.measurements)))
+    """Return the record of each measurement of particles or posteriors; `tracks` is where particles have been."""
+    asked = [each for each in witness.scenario.measurements if isinstance(each, OfParticles | OfPosterior)]
+    if asked:
+        progress.start("measurements", float(len(asked)))
     found = {}
-    for measurement in scenario.measurements:
+    for measurement in asked:
         if isinstance(measurement, OfParticles):
-            found[measurement.name] = measurement.measure_particles(scenario, tracks)
-        elif isinstance(measurement, OfPosterior):
-            found[measurement.name] = measurement.measure_posterior(scenario, witness.of_population)
+            found[measurement.name] = measurement.measure_particles(witness.scenario, tracks)
         else:
-            found[measurement.name] = measurement.measure(scenario)
+            found[measurement.name] = measurement.measure_posterior(witness.scenario, witness.of_population)
         progress.advance(1)
     return found
 
@@ -120,14 +143,12 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    def draw_stills() -> None:
-        if "populations" in tree.children:
-            save_figure(tree, folder / "figure.png")
-        if "measurements" in tree.children:
-            save_measurements(tree, folder / "measurements.png")
-
+    parts = {"populations": (save_figure, "figure.png"), "measurements": (save_measurements, "measurements.png")}
+    stills = [
+        functools.partial(draw, tree, folder / name) for part, (draw, name) in parts.items() if part in tree.children
+    ]
     progress.start("writing", 3.0)
-    with meanwhile(draw_stills) as stills:
+    with meanwhile(*stills) as drawn:
         save(tree, folder / STORE)
         progress.advance(1)
         found = answer(tree)
@@ -136,5 +157,5 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
         if "populations" in tree.children:
             animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
         progress.advance(1)
-        stills()
+        drawn()
     progress.advance(1)

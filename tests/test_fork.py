@@ -1,5 +1,6 @@
 """Work in a copy of the process: done meanwhile, and done all the same where the copy cannot."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -30,32 +31,41 @@ def workers(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-@linux
-def test_a_copy_works_while_the_block_runs(tmp_path):
-    note = tmp_path / "note"
-    with processes(2), meanwhile(noting(note)) as noted:
+@contextlib.contextmanager
+def begun(work, folder: Path):
+    """Let a copy do `work`, and go on when it has: then it leaves a note, its second result."""
+    note = folder / "begun"
+    with processes(2), meanwhile(work, noting(note)) as done:
         until = time.monotonic() + 60
         while not workers(note) and time.monotonic() < until:
             time.sleep(0.01)
         assert workers(note)
+        yield done
+
+
+@linux
+def test_a_copy_works_while_the_block_runs(tmp_path):
+    note = tmp_path / "note"
+    with begun(noting(note), tmp_path) as noted:
+        assert len(workers(note)) == 1
         noted()
     assert len(workers(note)) == 1
     assert os.getpid() not in workers(note)
 
 
 @linux
-def test_a_copy_knows_that_it_is_one():
-    with processes(2), meanwhile(is_copy) as there:
-        assert there()
+def test_a_copy_knows_that_it_is_one(tmp_path):
+    with begun(is_copy, tmp_path) as there:
+        assert there() == [True, None]
         assert not is_copy()
     with meanwhile(is_copy) as here:
-        assert not here()
+        assert here() == [False]
 
 
 @linux
-def test_a_result_comes_back_however_large():
-    with processes(2), meanwhile(lambda: (os.getpid(), bytes(10_000_000))) as made:
-        pid, content = made()
+def test_a_result_comes_back_however_large(tmp_path):
+    with begun(lambda: (os.getpid(), bytes(10_000_000)), tmp_path) as made:
+        (pid, content), _ = made()
     assert pid != os.getpid()
     assert content == bytes(10_000_000)
 
@@ -80,10 +90,40 @@ def dies_elsewhere() -> int:
     return os.getpid()
 
 
+@linux
 @pytest.mark.parametrize("work", [fails_elsewhere, dies_elsewhere])
-def test_what_a_copy_cannot_do_is_done_here(work):
-    with processes(2), meanwhile(work) as done:
-        assert done() == os.getpid()
+def test_what_a_copy_cannot_do_is_done_here(work, tmp_path):
+    note = tmp_path / "note"
+    with processes(2), meanwhile(noting(note), work) as done:
+        while not workers(note):
+            time.sleep(0.01)
+        # Time enough for the copy to begin the second as well.
+        time.sleep(0.2)
+        assert done() == [None, os.getpid()]
+    # One that fails is all that is done again; one that dies takes with it what it has done.
+    assert len(workers(note)) == (1 if work is fails_elsewhere else 2)
+
+
+@linux
+def test_what_a_copy_has_not_begun_is_done_here(tmp_path):
+    """While a copy is at the first of three works, its original takes the others, and then waits for the first."""
+    go = tmp_path / "go"
+
+    def slow() -> int:
+        while not go.exists():
+            time.sleep(0.01)
+        return os.getpid()
+
+    def opens() -> int:
+        go.touch()
+        return os.getpid()
+
+    with processes(2), meanwhile(slow, os.getpid, opens) as done:
+        # Time enough for the copy to begin.
+        time.sleep(1)
+        first, *others = done()
+    assert first != os.getpid()
+    assert others == [os.getpid()] * 2
 
 
 def warns() -> int:
@@ -93,12 +133,13 @@ def warns() -> int:
 
 def test_what_a_copy_would_warn_of_is_warned_of_here():
     with processes(2), meanwhile(warns) as done, pytest.warns(UserWarning, match="half of it"):
-        assert done() == os.getpid()
+        assert done() == [os.getpid()]
 
 
 def test_a_result_that_cannot_be_sent_is_made_here():
     with processes(2), meanwhile(lambda: lambda: os.getpid()) as made:
-        assert made()() == os.getpid()
+        [here] = made()
+        assert here() == os.getpid()
 
 
 def test_an_error_of_the_work_itself_is_raised_here():
@@ -121,25 +162,34 @@ def test_a_copy_ends_with_the_block():
 
 @linux
 def test_works_are_shared_and_their_results_stay_in_order():
-    works = [functools.partial(lambda k: (k, os.getpid()), k) for k in range(7)]
+
+    def work(k: int) -> tuple[int, int]:
+        # Long enough for each to come to one.
+        time.sleep(0.3)
+        return k, os.getpid()
+
+    works = [functools.partial(work, k) for k in range(7)]
     with processes(3):
         found = together(works)
     assert [k for k, _ in found] == list(range(7))
-    assert [who for _, who in found[:3]] == [who for _, who in found[3:6]]
     assert len({who for _, who in found}) == 3
-    assert found[0][1] == os.getpid()
     assert {who for _, who in together(works)} == {os.getpid()}
     with processes(3):
         assert together([]) == []
 
 
 @linux
-def test_neither_copies_nor_other_threads_make_copies():
-    def inside() -> bool:
-        return together([os.getpid, os.getpid]) == [os.getpid()] * 2
+def test_neither_copies_nor_other_threads_make_copies(tmp_path):
+    def slow() -> int:
+        # Long enough for a copy to come to the second.
+        time.sleep(0.3)
+        return os.getpid()
 
-    with processes(2), meanwhile(inside) as alone, ThreadPoolExecutor(1) as pool:
-        assert alone()
+    def inside() -> bool:
+        return together([slow, slow]) == [os.getpid()] * 2
+
+    with begun(inside, tmp_path) as alone, ThreadPoolExecutor(1) as pool:
+        assert alone() == [True, None]
         assert pool.submit(inside).result()
         assert not inside()
     assert inside()

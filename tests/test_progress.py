@@ -126,7 +126,7 @@ def test_every_unit_of_a_run_is_told_and_no_more() -> None:
     record(small(WELLS), progress=ledger)
     labels = [label for label, _, _ in ledger.pieces]
     assert [label for label in labels if "300 particles" in label] == ["sgd: 300 particles", "langevin: 300 particles"]
-    assert (labels[0], labels[-1]) == ("posterior", "references")
+    assert (labels[0], labels[-1]) == ("posterior", "stability and measurements")
     for label, total, done in ledger.pieces:
         if "kernel" not in label:
             assert sum(done) == total, label

@@ -91,6 +91,8 @@ class Measurement(Settings):
     name: ClassVar[str]
     quick: ClassVar[dict[str, int]] = {}
     """Settings for a look instead of an answer."""
+    shares: ClassVar[str] = ""
+    """Of what long work it is one of several readings, which one process had better take together."""
 
     def check(self, subject: Subject) -> None:
         """Raise InputError where the subject cannot be measured this way."""

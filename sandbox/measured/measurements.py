@@ -70,6 +70,7 @@ class _OverSizes(Measurement):
     """A reading of the evidence over many decades of n."""
 
     quick: ClassVar[dict[str, int]] = {"largest_n": 10**9}
+    shares: ClassVar[str] = "evidence"
     largest_n: float = Field(default=1e15, description="no n exceeds it; in three dimensions 1e6 is the largest anyway")
 
     def check(self, subject: Subject) -> None:
