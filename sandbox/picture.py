@@ -24,6 +24,8 @@ _STYLE = {
     "font.family": FONT,
     "font.size": 9.0,
     "axes.titlesize": 9.0,
+    # Where titles stand anyway: else each is placed anew, by all that stands at the axes, whenever they are measured.
+    "axes.titley": 1.0,
     "axes.labelsize": 8.5,
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,
