@@ -59,9 +59,11 @@ def meanwhile(*works: Callable[[], T], copies: int = 1) -> Iterator[Callable[[],
     of, it does again. A result must be something that can be pickled. With the block the copies end, whether or not
     they were asked.
     """
-    with contextlib.ExitStack() as ending:
-        tickets = ending.enter_context(_tickets(len(works)))
-        count = max(0, min(copies, _PROCESSES.get() - 1, len(works)))
+    count = min(copies, _PROCESSES.get() - 1, len(works))
+    if count < 1:
+        yield lambda: [work() for work in works]
+        return
+    with _tickets(len(works)) as tickets, contextlib.ExitStack() as ending:
         work_through = functools.partial(_attempted, works, tickets)
         receivers = [ending.enter_context(_copy(work_through)) for _ in range(count)]
 
@@ -90,6 +92,8 @@ _TICKET = 2
 def _tickets(count: int) -> Iterator[int]:
     """Open a pipe that holds the numbers below `count`: each is read once, by whichever process comes first."""
     reading, writing = os.pipe()
+    # Its end is where it is empty, not where nobody can write: another thread's fork may hold what is closed here.
+    os.set_blocking(reading, False)
     try:
         os.write(writing, b"".join(k.to_bytes(_TICKET, "big") for k in range(count)))
         os.close(writing)
@@ -100,8 +104,9 @@ def _tickets(count: int) -> Iterator[int]:
 
 def _drawn(tickets: int) -> Iterator[int]:
     """Yield the numbers of works to do as long as there are any."""
-    while ticket := os.read(tickets, _TICKET):
-        yield int.from_bytes(ticket, "big")
+    with contextlib.suppress(BlockingIOError):
+        while ticket := os.read(tickets, _TICKET):
+            yield int.from_bytes(ticket, "big")
 
 
 def _attempted(works: Sequence[Callable[[], T]], tickets: int) -> dict[int, T]:

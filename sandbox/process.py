@@ -27,7 +27,7 @@ def settle() -> None:
     _one_thread_for_small_products()
     _keep_memory()
     # Expressions and pictures are many objects that stay: to look for dead cycles among them every 700 new ones (as
-    # Python does) takes a tenth of a short run.
+    # Python does) takes a tenth of a short run, and finds few.
     gc.set_threshold(3_000_000, 50, 50)
     # The end of the process frees their memory: Python would look through them all again, for more than a second.
     atexit.register(gc.freeze)

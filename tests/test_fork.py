@@ -8,6 +8,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -176,6 +177,26 @@ def test_works_are_shared_and_their_results_stay_in_order():
     assert {who for _, who in together(works)} == {os.getpid()}
     with processes(3):
         assert together([]) == []
+
+
+@linux
+def test_works_end_though_another_process_holds_their_pipe(monkeypatch):
+    """As when another thread forks in the moment in which it is open: then it is empty, but has no end."""
+
+    class Held:
+        kept: ClassVar[list[int]] = []
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def close(self, end: int) -> None:
+            self.kept.append(end)
+
+    with processes(2), monkeypatch.context() as patch:
+        patch.setattr("sandbox.fork.os", Held())
+        assert together([int, int, int]) == [0, 0, 0]
+    for end in Held.kept:
+        os.close(end)
 
 
 @linux
