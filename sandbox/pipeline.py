@@ -82,28 +82,28 @@ def record(scenario: Scenario, *, threads: int | None = None, progress: Progress
         progress.start("stability and measurements", 1.0)
         _, *found = ahead()
         progress.advance(1)
-    count = len(scenario.populations)
+    groups = len(found) - len(scenario.populations)
+    for more in found[:groups]:
+        measured |= more
     decided = {
         population.name: decide(scenario, population, comparisons[population.name], posterior, near)
-        for population, near in zip(scenario.populations, found[:count], strict=True)
+        for population, near in zip(scenario.populations, found[groups:], strict=True)
     }
-    for more in found[count:]:
-        measured |= more
     as_asked = [measurement.name for measurement in scenario.measurements]
     in_order = {name: measured[name] for name in (*as_asked, *measured)}
     return assemble(scenario, populations, posterior, decided, in_order)
 
 
 def _ahead(scenario: Scenario) -> list[Callable[[], Any]]:
-    """Return works that wait for no particle: to compile, each population's stability, measurements of the loss."""
+    """Return works that wait for no particle: to compile, measurements of the loss, each population's stability."""
     maps = [functools.partial(stability.mapped, scenario, population) for population in scenario.populations]
     groups: dict[str, list[Measurement]] = {}
     for measurement in scenario.measurements:
         if not isinstance(measurement, OfParticles | OfPosterior):
             groups.setdefault(measurement.shares or measurement.name, []).append(measurement)
-    # Longest first, as far as that can be told.
+    # Longest first, as far as that can be told: what is left when particles are done should be short.
     of_loss = [functools.partial(_of_loss, scenario, group) for group in sorted(groups.values(), key=len, reverse=True)]
-    return [functools.partial(_compile, scenario), *maps, *of_loss]
+    return [functools.partial(_compile, scenario), *of_loss, *maps]
 
 
 def _compile(scenario: Scenario) -> None:
