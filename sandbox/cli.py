@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from sandbox.errors import InputError, RunError
-from sandbox.process import settle
+from sandbox.process import set_up
 
 _EXAMPLES = """\b
 Examples:
@@ -40,7 +40,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         warnings.showwarning = _plain_warning
-        settle()
+        set_up()
         try:
             return super().invoke(ctx)
         except InputError as error:

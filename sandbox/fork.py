@@ -121,16 +121,6 @@ def _attempted(works: Sequence[Callable[[], T]], tickets: int) -> dict[int, T]:
 @contextlib.contextmanager
 def _copy(work: Callable[[], Any]) -> Iterator[Connection]:
     """Start a copy that does `work` and yield where its result is received; the copy ends with the block."""
-    copy, receiver = _copied(work)
-    try:
-        yield receiver
-    finally:
-        copy.kill()
-        copy.join()
-        receiver.close()
-
-
-def _copied(work: Callable[[], Any]) -> tuple[Any, Connection]:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     copy = multiprocessing.get_context("fork").Process(target=_quietly, args=(work, sender), daemon=True)
     with warnings.catch_warnings():
@@ -139,7 +129,12 @@ def _copied(work: Callable[[], Any]) -> tuple[Any, Connection]:
         copy.start()
     # Now the copy alone can write: if it ends without a result, that is the end of what can be read.
     sender.close()
-    return copy, receiver
+    try:
+        yield receiver
+    finally:
+        copy.kill()
+        copy.join()
+        receiver.close()
 
 
 def _quietly(work: Callable[[], Any], sender: Connection) -> None:

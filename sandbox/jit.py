@@ -44,7 +44,7 @@ FLAGS: dict[str, Any] = {
 }
 
 
-class _Straight(CompilerBase):
+class _FewerPasses(CompilerBase):
     """Numba's passes, less those that look for what lane functions and kernels never have.
 
     They have no closures, comprehensions or `with`, raise nothing, take no literals or absent arguments, index no
@@ -52,7 +52,7 @@ class _Straight(CompilerBase):
     """
 
     def define_pipelines(self) -> list[PassManager]:
-        passes = PassManager("straight")
+        passes = PassManager("fewer")
         for each in (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
@@ -89,7 +89,7 @@ def lane_source(value: Any) -> str | None:
 
 def shared_lane_function(function: F) -> F:
     """Compile a longer function that works on one block of lanes by itself, once for all kernels."""
-    compiled: Any = Kept(function, FLAGS, _Straight, lambda: _sources([function.__module__]))
+    compiled: Any = Kept(function, FLAGS, _FewerPasses, lambda: _sources([function.__module__]))
     return cast(F, compiled)
 
 
@@ -104,7 +104,7 @@ def scalar_function(function: F) -> F:
 
 def kernel(function: F) -> F:
     """Compile the entry point of a generated module, whose name hashes all that it depends on."""
-    compiled: Any = Kept(function, FLAGS, _Straight, lambda: function.__module__)
+    compiled: Any = Kept(function, FLAGS, _FewerPasses, lambda: function.__module__)
     return cast(F, compiled)
 
 

@@ -22,7 +22,7 @@ _OF_THE_HEAP = 32 * 2**20
 """Bytes up to which an array comes from the heap; the library allows no more."""
 
 
-def settle() -> None:
+def set_up() -> None:
     """Set up the process of one command. It counts only if NumPy is not imported yet."""
     _one_thread_for_small_products()
     _keep_memory()

@@ -77,7 +77,7 @@ def save(tree: xr.DataTree, path: Path) -> None:
 
     # Through memory: Zarr hands each of a hundred small files from thread to thread, which takes twice as long.
     files: dict[str, Buffer] = {}
-    tree.to_zarr(MemoryStore(files), mode="w-", consolidated=False)
+    tree.to_zarr(MemoryStore(files), consolidated=False)
     path.mkdir(parents=True)
     for name, content in files.items():
         file = path / name

@@ -32,15 +32,19 @@ def workers(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
+def wait_for(note: Path) -> None:
+    until = time.monotonic() + 60
+    while not note.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert note.exists()
+
+
 @contextlib.contextmanager
 def begun(work, folder: Path):
     """Let a copy do `work`, and go on when it has: then it leaves a note, its second result."""
     note = folder / "begun"
     with processes(2), meanwhile(work, noting(note)) as done:
-        until = time.monotonic() + 60
-        while not workers(note) and time.monotonic() < until:
-            time.sleep(0.01)
-        assert workers(note)
+        wait_for(note)
         yield done
 
 
@@ -79,40 +83,39 @@ def test_without_forks_it_is_done_when_it_is_asked_for(tmp_path):
     assert workers(note) == [os.getpid()]
 
 
-def fails_elsewhere() -> int:
+def fails_elsewhere(begun: Path) -> int:
     if os.getpid() != HERE:
+        begun.touch()
         raise RuntimeError("no room for a copy")
     return os.getpid()
 
 
-def dies_elsewhere() -> int:
+def dies_elsewhere(begun: Path) -> int:
     if os.getpid() != HERE:
+        begun.touch()
         os._exit(9)
     return os.getpid()
 
 
 @linux
-@pytest.mark.parametrize("work", [fails_elsewhere, dies_elsewhere])
-def test_what_a_copy_cannot_do_is_done_here(work, tmp_path):
-    note = tmp_path / "note"
-    with processes(2), meanwhile(noting(note), work) as done:
-        while not workers(note):
-            time.sleep(0.01)
-        # Time enough for the copy to begin the second as well.
-        time.sleep(0.2)
+@pytest.mark.parametrize(("work", "times"), [(fails_elsewhere, 1), (dies_elsewhere, 2)])
+def test_what_a_copy_cannot_do_is_done_here(work, times, tmp_path):
+    """Only that is done again where it fails; a copy that dies takes with it what it has done before."""
+    note, begun = tmp_path / "note", tmp_path / "begun"
+    with processes(2), meanwhile(noting(note), functools.partial(work, begun)) as done:
+        wait_for(begun)
         assert done() == [None, os.getpid()]
-    # One that fails is all that is done again; one that dies takes with it what it has done.
-    assert len(workers(note)) == (1 if work is fails_elsewhere else 2)
+    assert len(workers(note)) == times
 
 
 @linux
 def test_what_a_copy_has_not_begun_is_done_here(tmp_path):
     """While a copy is at the first of three works, its original takes the others, and then waits for the first."""
-    go = tmp_path / "go"
+    begun, go = tmp_path / "begun", tmp_path / "go"
 
     def slow() -> int:
-        while not go.exists():
-            time.sleep(0.01)
+        begun.touch()
+        wait_for(go)
         return os.getpid()
 
     def opens() -> int:
@@ -120,8 +123,7 @@ def test_what_a_copy_has_not_begun_is_done_here(tmp_path):
         return os.getpid()
 
     with processes(2), meanwhile(slow, os.getpid, opens) as done:
-        # Time enough for the copy to begin.
-        time.sleep(1)
+        wait_for(begun)
         first, *others = done()
     assert first != os.getpid()
     assert others == [os.getpid()] * 2
