@@ -19,6 +19,8 @@ NEUTRAL = 1e-12
 
 _SETTLING = STEPS // 4
 """Steps of a simulated product in which its directions may settle."""
+_TOGETHER = STEPS // 8
+"""Steps whose growth is computed at once, when directions have gone through them."""
 _FEWEST = 8
 _NUMBERS = 250_000
 """Fewest products at a point; and the numbers that those at all points may hold, unless that makes fewer."""
@@ -71,7 +73,7 @@ def almost_sure(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
     products = max(_FEWEST, min(law.most, int(_NUMBERS / (mean.size * STEPS))))
     deviations = law.deviations(products)
     # A combination of draws that has no special shape.
-    typical = np.einsum("t,tnab->nab", np.cos(np.arange(STEPS)), deviations[:, 0])
+    typical = np.einsum("t,tabn->nab", np.cos(np.arange(STEPS)), deviations[..., 0, :])
     to, back = _directions(mean, g @ typical)
     turned, left, right = back @ mean @ to, back @ g, to[:, :m]
     pairs = law.covariance.reshape(-1, m, m, m, m)
@@ -80,17 +82,21 @@ def almost_sure(a: Array, g: Array, law: Law) -> tuple[Array, Array]:
     top, faster = _speed(turned, spread)
     stays, drift, diffusion = ((1 - faster)[:, 0, 0], (faster / top)[:, 0, 0], (np.sqrt(faster) / top)[:, 0, 0])
     # Rows and columns first, products and points last: what each operation below goes through lies together.
-    noise = np.ascontiguousarray(np.moveaxis(left @ deviations @ right, (-2, -1), (1, 2)))
-    turned, one = np.moveaxis(turned, 0, -1)[:, :, None], np.eye(mean.shape[-1], dtype=turned.dtype)
-    vectors = np.broadcast_to(one[:, :, None, None], noise.shape[1:])
-    squares, first_order = np.empty((2, *noise.shape[:1], *noise.shape[2:]))
-    for step in range(STEPS):
-        expected, added = _times(turned, vectors), _times(noise[step], vectors)
-        squares[step] = _squares(expected + added)
+    turned, left, right = (_for_each(products, matrices) for matrices in (turned, left, right))
+    noise, one = _times(_times(left, deviations), right), _for_each(products, np.eye(len(turned))[None])
+    vectors = np.broadcast_to(one, turned.shape).astype(turned.dtype)
+    squares, first_order = np.empty((2, STEPS, *vectors.shape[1:]))
+    for first in range(0, STEPS, _TOGETHER):
+        steps = slice(first, first + _TOGETHER)
+        moves, met = stays * one + drift * turned + diffusion * noise[steps], np.empty_like(noise[steps])
+        for move, here in zip(moves, met, strict=True):
+            here[:] = vectors
+            vectors = _times(move, vectors)
+            vectors /= np.sqrt(np.maximum(_squares(vectors), _TINY))
+        expected, added = _times(turned, met), _times(noise[steps], met)
+        squares[steps] = _squares(expected + added)
         # Divided by what is expected, not by what came out: it must not look ahead.
-        first_order[step] = _dots(expected, added) / (_squares(expected) + spread[:, 0] + _TINY)
-        vectors = stays * vectors + drift * expected + diffusion * added
-        vectors = vectors / np.sqrt(np.maximum(_squares(vectors), _TINY))
+        first_order[steps] = _dots(expected, added) / (_squares(expected) + spread[:, 0] + _TINY)
     growth = np.log(np.maximum(squares[_SETTLING:], _TINY)) / 2
     return _top(growth, first_order[_SETTLING:])
 
@@ -107,11 +113,17 @@ def _speed(turned: Array, spread: Array) -> tuple[Array, Array]:
     )
 
 
-def _times(matrices: Array, vectors: Array) -> Array:
-    """Return the products of matrices (P, P, ...) and columns (P, columns, ...)."""
-    result = matrices[:, 0, None] * vectors[None, 0]
-    for k in range(1, len(vectors)):
-        result = result + matrices[:, k, None] * vectors[None, k]
+def _for_each(products: int, matrices: Array) -> Array:
+    """Return matrices (N, rows, columns) once for each product, shape (rows, columns, products, N)."""
+    last = np.moveaxis(matrices, 0, -1)[:, :, None]
+    return np.repeat(last, products, axis=2)
+
+
+def _times(matrices: Array, columns: Array) -> Array:
+    """Return the products of matrices (..., rows, P, products, N) and columns (..., P, columns, products, N)."""
+    result = matrices[..., :, 0, None, :, :] * columns[..., None, 0, :, :, :]
+    for k in range(1, columns.shape[-4]):
+        result += matrices[..., :, k, None, :, :] * columns[..., None, k, :, :, :]
     return np.asarray(result)
 
 
@@ -121,8 +133,8 @@ def _squares(vectors: Array) -> Array:
 
 
 def _dots(one: Array, other: Array) -> Array:
-    """Return the real part of the inner product of each column of (P, columns, ...)."""
-    return np.asarray((one.conj() * other).real.sum(axis=0))
+    """Return the real part of the inner product of each column of (..., P, columns, products, N)."""
+    return np.asarray((one.conj() * other).real.sum(axis=-4))
 
 
 def _top(growth: Array, first_order: Array) -> tuple[Array, Array]:

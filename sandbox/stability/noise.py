@@ -49,10 +49,11 @@ class Law:
         return int(self.scores.shape[0]) // STEPS
 
     def deviations(self, products: int) -> Array:
-        """Return draws minus the mean, shape (STEPS, products, N, m, m)."""
+        """Return draws minus the mean, shape (STEPS, m, m, products, N)."""
         rows = (np.arange(STEPS)[:, None] * self.most + np.arange(products)).ravel()
-        drawn = self.scores[rows] @ self.directions.reshape(len(self.directions), self.mean.size)
-        return np.asarray(drawn).reshape(STEPS, products, *self.mean.shape)
+        directions = np.moveaxis(self.directions, 1, -1)
+        drawn = np.asarray(self.scores[rows] @ directions.reshape(len(directions), self.mean.size))
+        return np.moveaxis(drawn.reshape(STEPS, products, *directions.shape[1:]), 1, 3)
 
     def only(self, point: int) -> Law:
         """Return the law at one of the points."""
