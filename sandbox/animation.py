@@ -41,7 +41,7 @@ from sandbox.drawing import (
     zero_set_handle,
 )
 from sandbox.errors import InputError
-from sandbox.picture import spell_plainly, style, write_whole
+from sandbox.picture import prepare, style, write_whole
 from sandbox.scene import Scene, shortened, wrapped
 from sandbox.zero_set import DIVERGED
 
@@ -107,7 +107,7 @@ class Film:
         grid = self.figure.add_gridspec(2, 2, width_ratios=[1, 1.12], height_ratios=[1, 1])
         self.panels: list[Moving] = [self._landscape(grid[:, 0]), *self._along(grid[0, 1]), self._shares(grid[1, 1])]
         self._words()
-        spell_plainly(self.figure)
+        prepare(self.figure)
         self._draw_still()
 
     def _draw_still(self) -> None:

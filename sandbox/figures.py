@@ -160,12 +160,12 @@ def _occupancy(axes: Axes, scene: Scene, k: int) -> None:
         middle, low, high = (scene.occupancy(name, bound)[:, k] for bound in BOUNDS)
         axes.plot(scene.times, middle, color=colour, lw=1.5, label=name)
         axes.fill_between(scene.times, low, high, color=colour, alpha=0.25, lw=0)
-        masses = scene.comparison.reference_mass.sel(population=name, stratum=scene.strata[k])
-        tops += [float(high.max()), *(mass for mass in masses.values if math.isfinite(mass))]
+        row = scene.comparison.reference_mass.sel(population=name, stratum=scene.strata[k])
+        masses = dict(zip(row.reference.values, map(float, row.values), strict=True))
+        tops += [float(high.max()), *filter(math.isfinite, masses.values())]
         for reference, dashes in DASHES.items():
-            mass = float(masses.sel(reference=reference))
             ink = INK if reference == "posterior" else colour
-            axes.axhline(mass, color=ink, ls=dashes, lw=1, alpha=0.9, zorder=1.9)
+            axes.axhline(masses[reference], color=ink, ls=dashes, lw=1, alpha=0.9, zorder=1.9)
     axes.set_ylim(0, 1.08 * max(tops))
     axes.set_title(_stratum_title(scene, scene.strata[k]), parse_math=False)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, LogFormatterMathtext
 
@@ -67,18 +68,26 @@ class _Plain(Formatter):
         return text.replace(r"\times", "×").replace("-", "−")
 
 
-def spell_plainly(figure: Figure) -> None:
-    """Write the numbers at logarithmic axes in plain characters.
+def prepare(figure: Figure) -> None:
+    """Spare a figure that is about to be laid out what takes matplotlib long and shows nowhere."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        _spell_plainly(axis)
+        if not axis.get_label_text():
+            # It would look for the place of what is not there, by all numbers at the axes.
+            axis.set_label_coords(0, 0)
+
+
+def _spell_plainly(axis: Axis) -> None:
+    """Write the numbers at a logarithmic axis in plain characters.
 
     Matplotlib's mathematical text takes a tenth of a second and more to begin, in each process that draws.
     """
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        for formatter, put in (
-            (axis.get_major_formatter(), axis.set_major_formatter),
-            (axis.get_minor_formatter(), axis.set_minor_formatter),
-        ):
-            if isinstance(formatter, LogFormatterMathtext):
-                put(_Plain(formatter))
+    for formatter, put in (
+        (axis.get_major_formatter(), axis.set_major_formatter),
+        (axis.get_minor_formatter(), axis.set_minor_formatter),
+    ):
+        if isinstance(formatter, LogFormatterMathtext):
+            put(_Plain(formatter))
 
 
 def write_figure(figure: Figure, path: str | Path) -> None:
@@ -90,7 +99,7 @@ def write_figure(figure: Figure, path: str | Path) -> None:
     buffer = io.BytesIO()
     with style():
         figure.set_dpi(DPI)
-        spell_plainly(figure)
+        prepare(figure)
         engine = figure.get_layout_engine()
         if engine is not None:
             # `savefig` would lay out too, and then draw all of it twice.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import textwrap
 from dataclasses import dataclass
@@ -139,8 +140,15 @@ class Scene:
 
         `bound` may also be "low" or "high": the ends of its interval.
         """
-        occupancy = self.comparison.occupancy.sel(population=name, bound=bound, stratum=list(self.strata))
-        return np.asarray(occupancy.transpose("time", "stratum").values)
+        return self._occupancies[name, bound]
+
+    @functools.cached_property
+    def _occupancies(self) -> dict[tuple[str, str], Array]:
+        # All at once: panels ask often, and to find one by its names takes longer than to draw it.
+        shown = self.comparison.occupancy.sel(stratum=list(self.strata))
+        shown = shown.transpose("population", "bound", "time", "stratum")
+        names = itertools.product(map(str, shown.population.values), map(str, shown.bound.values))
+        return dict(zip(names, shown.values.reshape(-1, *shown.shape[2:]), strict=True))
 
     @functools.cached_property
     def axes(self) -> tuple[Quantity, ...]:

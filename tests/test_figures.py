@@ -203,7 +203,7 @@ def test_numbers_at_logarithmic_axes_are_matplotlibs_in_plain_characters(
     axes.set_xscale("symlog", linthresh=1) if low < 0 else axes.set_xscale("log")
     axes.set_xlim(low, high)
     before = labels(axes)
-    picture.spell_plainly(axes.figure)
+    picture.prepare(axes.figure)
     after = labels(axes)
     assert shown <= set(after)
     assert [bool(label) for label in after] == [bool(label) for label in before]
