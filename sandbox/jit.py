@@ -44,12 +44,44 @@ FLAGS: dict[str, Any] = {
 }
 
 
+class _Remembering:
+    """A typing context of Numba that remembers what a call of known types is.
+
+    To find it a dozen templates are tried, and the hundreds of operations of a kernel are of a few kinds.
+    """
+
+    def __init__(self, context: Any):
+        self._context = context
+        self._known: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def resolve_function_type(self, function: Any, types_of: tuple[Any, ...], named: Any) -> Any:
+        """Return the signature of a call; see Numba's `BaseContext`."""
+        if named:
+            return self._context.resolve_function_type(function, types_of, named)
+        return self._remembered(self._context.resolve_function_type, (function, types_of, named), (function, types_of))
+
+    def resolve_setitem(self, *types_of: Any) -> Any:
+        """Return the signature of an assignment to an item; see Numba's `BaseContext`."""
+        return self._remembered(self._context.resolve_setitem, types_of, types_of)
+
+    def _remembered(self, resolve: Any, arguments: tuple[Any, ...], key: tuple[Any, ...]) -> Any:
+        if key not in self._known:
+            self._known[key] = resolve(*arguments)
+        return self._known[key]
+
+
 class _FewerPasses(CompilerBase):
     """Numba's passes, less those that look for what lane functions and kernels never have.
 
     They have no closures, comprehensions or `with`, raise nothing, take no literals or absent arguments, index no
     tuples of several types, and do not compute with whole arrays. To look for all that is a tenth of a compilation.
     """
+
+    def __init__(self, context: Any, *others: Any):
+        super().__init__(_Remembering(context), *others)  # type: ignore[no-untyped-call]
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("fewer")

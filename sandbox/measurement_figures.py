@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -144,19 +143,22 @@ def _pole_lines(axes: Axes, data: xr.Dataset) -> None:
 
 def _zeta(axes: Axes, data: xr.Dataset) -> None:
     z, slope = data["z"].to_numpy(), data["log_derivative"].to_numpy()
-    logs = scipy.integrate.cumulative_trapezoid(slope, z, initial=0)
+    logs = _integral(slope, z)
     # ζ(0) = 1: the prior's whole mass.
     zero = np.interp(0.0, z, logs)
     axes.plot(z, np.exp(logs - zero), color=BLUE, label="ζ(z), the integral")
     between = data.sel(z_continued=slice(-0.97 * float(data.attrs["estimate"]), z[0]))
-    steps = scipy.integrate.cumulative_trapezoid(
-        between["continued"].to_numpy(), between["z_continued"].to_numpy(), initial=0
-    )
+    steps = _integral(between["continued"].to_numpy(), between["z_continued"].to_numpy())
     axes.plot(between["z_continued"], np.exp(steps - steps[-1] - zero), color=BLUE, linestyle=":", label="continued")
     _pole_lines(axes, data)
     axes.set_yscale("log")
     _label(axes, "The mean of K^z: finite up to the pole", "z", "ζ(z) = E[K^z]")
     _legend(axes)
+
+
+def _integral(values: Array, z: Array) -> Array:
+    """Return the integral from the first z to each, by trapezoids."""
+    return np.append(0.0, np.cumsum(np.diff(z) * (values[1:] + values[:-1]) / 2))
 
 
 def _zeta_continued(axes: Axes, data: xr.Dataset) -> None:

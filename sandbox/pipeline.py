@@ -143,19 +143,20 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    parts = {"populations": (save_figure, "figure.png"), "measurements": (save_measurements, "measurements.png")}
-    stills = [
-        functools.partial(draw, tree, folder / name) for part, (draw, name) in parts.items() if part in tree.children
-    ]
-    progress.start("writing", 3.0)
-    with meanwhile(*stills) as drawn:
+    pictures = []
+    if "populations" in tree.children:
+        pictures.append(functools.partial(save_figure, tree, folder / "figure.png"))
+    if "measurements" in tree.children:
+        pictures.append(functools.partial(save_measurements, tree, folder / "measurements.png"))
+    if "populations" in tree.children:
+        pictures.append(functools.partial(animate, tree, folder / "animation.gif", frames=GIF_FRAMES))
+    progress.start("writing", 2.0)
+    # While a copy draws, the record is written; then whoever is free takes the next picture.
+    with meanwhile(*pictures) as drawn:
         save(tree, folder / STORE)
-        progress.advance(1)
         found = answer(tree)
         (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
-        if "populations" in tree.children:
-            animate(tree, folder / "animation.gif", frames=GIF_FRAMES)
         progress.advance(1)
         drawn()
     progress.advance(1)

@@ -42,7 +42,7 @@ class LocalLlc(AtPoints):
     """λ where particles landed and where the posterior is: whether simplicity was reached, without a list of strata."""
 
     name: ClassVar[str] = "local_llc"
-    quick: ClassVar[dict[str, int]] = {"points": 8, "steps": 100}
+    quick: ClassVar[dict[str, int]] = {"points": 8, "steps": 60}
     points: int = Field(default=64, ge=2, le=2000, description="particles of each population, and posterior draws")
     nbeta: float = Field(default=1e8, gt=0, description="inverse temperature times n of the chains")
     localization: float = Field(default=1000.0, gt=0, description="γ; the chains see about γ^-1/2 far")

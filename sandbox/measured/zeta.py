@@ -137,7 +137,8 @@ def zeta(
         values, start = _samples(table, margin)
         seen = transform(values)
         for tolerance in TOLERANCES:
-            rational = scipy.interpolate.AAA(values, seen, rtol=tolerance)
+            # Poles of no residue need not be cleaned up: they are passed over. And to do it loads all of scipy.stats.
+            rational = scipy.interpolate.AAA(values, seen, rtol=tolerance, clean_up=False)
             pole = _largest(rational, start, margin, tolerance)
             if pole is not None:
                 poles.append(pole)
