@@ -173,7 +173,7 @@ class Sampler:
 
 
 def _falling_root(function: Callable[[float], float], low: float, high: float, within: float) -> float:
-    """Return where a function that is positive at `low` alone crosses 0, by bisection.
+    """Return where a function that is positive at `low` and not at `high` crosses 0, by bisection.
 
     SciPy has it, and twenty ways to optimise, which take a fifth of a second to import.
     """
