@@ -143,13 +143,14 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    pictures = []
-    if "populations" in tree.children:
-        pictures.append(functools.partial(save_figure, tree, folder / "figure.png"))
-    if "measurements" in tree.children:
-        pictures.append(functools.partial(save_measurements, tree, folder / "measurements.png"))
-    if "populations" in tree.children:
-        pictures.append(functools.partial(animate, tree, folder / "animation.gif", frames=GIF_FRAMES))
+    drawn_of = {
+        "populations": [
+            functools.partial(save_figure, tree, folder / "figure.png"),
+            functools.partial(animate, tree, folder / "animation.gif", frames=GIF_FRAMES),
+        ],
+        "measurements": [functools.partial(save_measurements, tree, folder / "measurements.png")],
+    }
+    pictures = [picture for part, of_part in drawn_of.items() if part in tree.children for picture in of_part]
     progress.start("writing", 2.0)
     # While a copy draws, the record is written; then whoever is free takes the next picture.
     with meanwhile(*pictures) as drawn:
