@@ -143,14 +143,12 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.figures import save_figure
     from sandbox.measurement_figures import save_measurements
 
-    drawn_of = {
-        "populations": [
-            functools.partial(save_figure, tree, folder / "figure.png"),
-            functools.partial(animate, tree, folder / "animation.gif", frames=GIF_FRAMES),
-        ],
-        "measurements": [functools.partial(save_measurements, tree, folder / "measurements.png")],
-    }
-    pictures = [picture for part, of_part in drawn_of.items() if part in tree.children for picture in of_part]
+    drawn_of: tuple[tuple[str, Callable[[xr.DataTree, Path], None], str], ...] = (
+        ("populations", save_figure, "figure.png"),
+        ("measurements", save_measurements, "measurements.png"),
+        ("populations", functools.partial(animate, frames=GIF_FRAMES), "animation.gif"),
+    )
+    pictures = [functools.partial(draw, tree, folder / file) for part, draw, file in drawn_of if part in tree.children]
     progress.start("writing", 2.0)
     # While a copy draws, the record is written; then whoever is free takes the next picture.
     with meanwhile(*pictures) as drawn:
