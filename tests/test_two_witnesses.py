@@ -64,9 +64,10 @@ def importance(log_weight, points):
 
 
 def check_agreement(reference: Reference, found):
-    """Evidence and every mass within 4 joint standard errors: over seven comparisons a false alarm in 2,000 or so.
+    """Evidence and every mass within 4 joint standard errors: over seven comparisons at most one false alarm in 28.
 
-    What the sampler states are half-widths of 95% intervals of a t with 7 degrees of freedom, 2.36 standard errors.
+    What the sampler states are half-widths of 95% intervals of a t with 7 degrees of freedom, 2.36 standard errors: the
+    law of z, if the other witness had no error. The largest z of a mass over 48 seeds of the sampler was 3.7.
     """
     log_evidence, error, masses, errors = found
     measure = reference.measure
