@@ -4,7 +4,7 @@ BIN = .venv/bin
 # What pip does for packages, but not for one that is installed in place.
 BYTECODE = $(BIN)/python -m compileall -q sandbox
 
-.PHONY: run test lint kernels bench gallery answers clean
+.PHONY: run test lint oldest newest kernels bench gallery answers clean
 
 run: .venv/installed
 	$(BIN)/sandbox run scenarios/crossing.yaml --force
@@ -17,7 +17,17 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Compiles the kernels of all shipped scenarios ahead of their first runs (two minutes on two processors).
+# Installs the wheel with the oldest dependencies that pyproject.toml allows, or the newest, and tries it in an empty folder.
+oldest: RESOLUTION = lowest-direct
+newest: RESOLUTION = highest
+oldest newest:
+	$(PYTHON) -m venv --clear .venv-$@
+	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-$@/bin/uv pip install --quiet --python .venv-$@ --only-binary :all: --resolution $(RESOLUTION) -r pyproject.toml
+	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	.venv-$@/bin/python tests/smoke.py
+
+# Compiles the kernels of all shipped scenarios ahead of their first runs (some minutes).
 kernels: .venv/installed
 	$(BIN)/sandbox precompile
 
@@ -58,7 +68,7 @@ answers:
 	  done; } > results/README.md
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-oldest .venv-newest
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

@@ -1,5 +1,5 @@
 """`python -m sandbox` is `sandbox`."""
 
-from sandbox.cli import main
+from sandbox.commands.cli import main
 
 main(prog_name="sandbox")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_runs import WELLS
+from support.small_runs import WELLS
 
 
 @pytest.fixture
 def wells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a small scenario's file, alone in the current folder."""
+    """Return the file of a small scenario, the only file in the current folder."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "wells.yaml"
     path.write_text(WELLS)

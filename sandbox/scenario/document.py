@@ -1,8 +1,8 @@
-"""Text -> plain data, with the line and column of every key and value. The only door to YAML.
+"""From YAML text to plain data, with the line and column of every key and value. Only this module calls PyYAML.
 
 YAML is read by the core schema of YAML 1.2.2 (section 10.3.2): `1e-3` is a number, `off` is text, `012` is twelve,
-`1:30` is text. It is read from PyYAML's stream of events, so that nothing is constructed, and what has no place in a
-scenario (anchors, tags, merge keys, several documents, keys that are not text) is refused where it stands.
+`1:30` is text. The reader uses PyYAML's stream of events, so that no Python object is constructed. Features that a
+scenario does not need (anchors, tags, merge keys, several documents, keys that are not text) are errors.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, NoReturn
 
 import yaml
 
-from sandbox.errors import InputError, Problem
+from sandbox.tools.errors import InputError, InputProblem
 
 Path = tuple[str | int, ...]
-"""The keys (and positions in lists, from 0) that lead from the root to a value."""
+"""The keys, and positions in lists (from 0), that lead from the root to a value."""
 
 MAX_CHARACTERS = 1_000_000
-"""Longest text that is read."""
+"""The largest number of characters of a text."""
 MAX_DEPTH = 20
-"""Deepest nesting of mappings and lists."""
+"""The largest depth of nested mappings and lists."""
 MAX_NODES = 10_000
-"""Most values in one text."""
+"""The largest number of values in one text."""
 MAX_DIGITS = 400
-"""Most characters of one number."""
+"""The largest number of characters of one number, and of one key."""
 
-# PyYAML's stubs give events no fields and marks no certainty.
+# PyYAML's type stubs give events no fields, and let marks be None.
 _Event = Any
 
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -42,13 +42,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _IN_PLAIN_WORDS = (
     (r"character '\t'", "a tab cannot indent: use spaces"),
-    ("cannot start any token", "{problem}: text that begins with a sign of YAML needs quotes"),
+    ("cannot start any token", "{problem}: text that begins with a special character of YAML needs quotes"),
     ("unexpected end of stream", "a quotation is not closed"),
     (
         "mapping values are not allowed",
-        "a ': ' cannot stand here: put text that holds it in quotes, or mend the indent",
+        "a ': ' cannot stand here: put text that holds it in quotes, or correct the indentation",
     ),
-    ("expected <block end>", "this line does not fit what comes before it: mend the indentation"),
+    ("expected <block end>", "this line does not fit the lines before it: correct the indentation"),
     ("could not find expected ':'", "a key without its ':'"),
     ("expected ',' or", "a list [...] or mapping {{...}} is not closed, or lacks a comma"),
     ("expected the node content", "a value was expected here"),
@@ -56,7 +56,7 @@ _IN_PLAIN_WORDS = (
 
 
 class _RefusedError(Exception):
-    """Reading cannot go on: carries the message and the index into the text."""
+    """A fault after which reading cannot go on; it carries the message and an index into the text."""
 
     def __init__(self, message: str, index: int):
         super().__init__(message)
@@ -64,13 +64,13 @@ class _RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class AtKey(Problem):
-    """A problem with the key that ends `where`, not with the value below it."""
+class AtKey(InputProblem):
+    """A problem with the last key of `where`, not with its value."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a value stands: indices into the text; `style` is plain, quoted, block or flow."""
+    """The position of a value, as indices into the text; `style` is plain, quoted, block or flow."""
 
     start: int
     end: int
@@ -85,7 +85,7 @@ class _Marks:
 
 @dataclass(frozen=True)
 class Document:
-    """What a text says, and where it says it. `data` holds dict, list, str, int, float, bool and None only."""
+    """The data in a text and their positions. `data` holds only dict, list, str, int, float, bool and None."""
 
     filename: str
     text: str
@@ -94,10 +94,10 @@ class Document:
     keys: Mapping[Path, int]
 
     def place(self, path: Path, *, key: bool = False, column: int | None = None) -> tuple[int, int]:
-        """Return line and column (from 1) of the value at `path`, or of the key that leads to it.
+        """Return line and column (from 1) of the value at `path`, or, if `key`, of the key that leads to it.
 
-        What is not in the text is placed at the key of the innermost mapping or list around it. `column` is an offset
-        inside the value's text; it counts where the value stands in the text as it reads.
+        A path that is not in the text gets the key of the innermost mapping or list around it. `column` is an offset
+        inside the value's text; it is used only if the value appears in the text verbatim.
         """
         if path in self.spans and not (key and path in self.keys):
             span = self.spans[path]
@@ -106,18 +106,22 @@ class Document:
             path = path[:-1]
         return line_and_column(self.text, self.keys[path] if path in self.keys else self.spans[path].start)
 
-    def locate(self, problems: Iterable[Problem]) -> InputError:
-        """Return one error, with a line `file:line:column: a.b.c: message` per problem in the text's order."""
+    def locate(self, problems: Iterable[InputProblem]) -> InputError:
+        """Return one error, with a line `file:line:column: a.b.c: message` per problem, in the order of the text."""
         placed: dict[tuple[int, int, str, str], None] = {}
         for problem in problems:
             line, column = self.place(problem.where, key=isinstance(problem, AtKey), column=problem.column)
             placed[line, column, ".".join(map(str, problem.where)), problem.message] = None
         return InputError(
             [
-                Problem(f"{self.filename}:{line}:{column}: {where + ': ' if where else ''}{message}")
+                InputProblem(": ".join(part for part in (self._spot(line, column), where, message) if part))
                 for line, column, where, message in sorted(placed)
             ]
         )
+
+    def _spot(self, line: int, column: int) -> str:
+        """Return a place as text; nothing for a document that was written from a mapping, whose lines nobody sees."""
+        return f"{self.filename}:{line}:{column}" if self.filename else ""
 
     def _inside(self, path: Path, span: Span, column: int | None) -> int:
         value: Any = self.data
@@ -136,7 +140,7 @@ def line_and_column(text: str, index: int) -> tuple[int, int]:
 
 
 def read(text: str, filename: str) -> Document:
-    """Read a text whose root is a mapping. Raises InputError with every duplicate key, or the first fault of syntax."""
+    """Read a text whose root is a mapping. Raises InputError with all duplicate keys, or the first syntax error."""
     data, marks, problems = _read_any(text, filename)
     if not isinstance(data, dict):
         found = "nothing" if data is None else kind(data)
@@ -148,7 +152,7 @@ def read(text: str, filename: str) -> Document:
 
 
 def read_value(text: str, filename: str) -> Any:
-    """Read a text that may be any value, by the same rules. Raises InputError."""
+    """Read a text whose root may be any value, by the same rules as `read`. Raises InputError."""
     data, marks, problems = _read_any(text, filename)
     if problems:
         raise Document(filename, text, {}, marks.values, marks.keys).locate(problems)
@@ -156,7 +160,7 @@ def read_value(text: str, filename: str) -> Any:
 
 
 def kind(value: Any) -> str:
-    """Say in plain words what `value` is, with its text where that is short."""
+    """Return the kind of `value` in plain words, together with the value; long text is cut, a long integer left out."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -170,7 +174,7 @@ def kind(value: Any) -> str:
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """Return what a plain scalar means in the core schema of YAML 1.2. Raises ValueError for a number too long."""
+    """Return the value of a plain scalar in the core schema of YAML 1.2. Raises ValueError if a number is too long."""
     if text in _NULL:
         return None
     if text in _BOOLEAN:
@@ -186,7 +190,7 @@ def scalar(text: str) -> str | int | float | bool | None:
     return math.nan if text in _NAN else text
 
 
-def _read_any(text: str, filename: str) -> tuple[Any, _Marks, list[Problem]]:
+def _read_any(text: str, filename: str) -> tuple[Any, _Marks, list[InputProblem]]:
     if len(text) > MAX_CHARACTERS:
         raise InputError(f"{filename}:1:1: the text has {len(text)} characters; allowed are {MAX_CHARACTERS}")
     try:
@@ -197,17 +201,17 @@ def _read_any(text: str, filename: str) -> tuple[Any, _Marks, list[Problem]]:
 
 
 class _Reader:
-    """One pass over the events of one document."""
+    """A reader that passes once over the events of one document."""
 
     def __init__(self, text: str):
         self.text = text
         self.marks = _Marks()
-        self.problems: list[Problem] = []
+        self.problems: list[InputProblem] = []
         self.events = self._events()
         self.end = 0
 
-    def whole(self) -> tuple[Any, _Marks, list[Problem]]:
-        """Return the document's data, its marks, and the problems that did not stop the reading."""
+    def whole(self) -> tuple[Any, _Marks, list[InputProblem]]:
+        """Return the document's data, its positions, and the problems that did not stop the reading."""
         data = None
         documents = 0
         for event in self.events:
@@ -219,7 +223,7 @@ class _Reader:
         return data, self.marks, self.problems
 
     def _events(self) -> Iterator[_Event]:
-        """Yield PyYAML's events; its errors become ours."""
+        """Yield PyYAML's events; raise its errors as _RefusedError."""
         try:
             yield from yaml.parse(self.text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
@@ -228,7 +232,7 @@ class _Reader:
             character = ord(self.text[error.position])
             raise _RefusedError(f"the character U+{character:04X} cannot stand in a text", error.position) from None
         except (ValueError, OverflowError):
-            # PyYAML turns escapes such as "\UFFFFFFFF" and the digits of %YAML into numbers unguarded.
+            # PyYAML converts escapes such as "\UFFFFFFFF" and the digits of %YAML to numbers without a range check.
             raise _RefusedError(
                 "an escape or a directive in this text holds a number that is out of range", 0
             ) from None
@@ -242,7 +246,7 @@ class _Reader:
         begun, at = error.context_mark, error.problem_mark
         if begun is None or at is None or begun.line == at.line:
             return f"this is not YAML: {problem}"
-        return f"this is not YAML: {problem} (in what begins in line {line_and_column(self.text, begun.index)[0]})"
+        return f"this is not YAML: {problem} (in the part begun in line {line_and_column(self.text, begun.index)[0]})"
 
     def _value(self, event: _Event, path: Path) -> Any:
         mark = event.start_mark
@@ -262,7 +266,7 @@ class _Reader:
     def _scalar(self, event: _Event, path: Path) -> Any:
         start = event.start_mark
         style = {None: "plain", "'": "quoted", '"': "quoted"}.get(event.style, "block")
-        # The end mark of block text stands after the blank lines that follow it.
+        # PyYAML's end mark of block text comes after the blank lines that follow the text.
         end = start.index + len(self.text[start.index : event.end_mark.index].rstrip())
         self.marks.values[path] = Span(start.index, end, style)
         self.end = end
@@ -303,7 +307,7 @@ class _Reader:
 
     def _close(self, path: Path, event: _Event) -> None:
         span = self.marks.values[path]
-        # A block's own end mark stands before the next token, beyond comments: its last value ends it.
+        # PyYAML's end mark of a block comes after trailing comments, so the end of its last value is used.
         self.end = self.end if span.style == "block" else event.end_mark.index
         self.marks.values[path] = Span(span.start, self.end, span.style)
 
@@ -312,7 +316,7 @@ class _Reader:
             text = event.value
             if text.count("(") > text.count(")"):
                 hint = "put it in quotes, or on a line of its own outside [...] and {...}"
-                self.problems.append(Problem(f"YAML has cut '{text}' off at its comma: {hint}", path))
+                self.problems.append(InputProblem(f"YAML has cut '{text}' off at its comma: {hint}", path))
 
 
 def _key(event: _Event) -> str:

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in plain words and at the keys of the scenario."""
+"""Pydantic's validation errors, turned into plain words at the keys of the scenario."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sandbox.errors import Problem, nearest
 from sandbox.scenario.document import AtKey, Path, kind
 from sandbox.scenario.schema import loss_kind, schema
+from sandbox.tools.errors import InputProblem, nearest
 
 Node = dict[str, Any]
-"""A piece of JSON Schema without references and alternatives."""
+"""A part of a JSON Schema, without references and alternatives."""
 
 
 def _tidy(limit: float) -> str:
@@ -43,19 +43,19 @@ _ALLOWED: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "too_long": lambda limits: f"at most {_entries(limits['max_length'])}",
     "literal_error": lambda limits: limits["expected"],
 }
-"""What would have been right, by pydantic's type of error."""
+"""The allowed values in words, by pydantic's type of error."""
 
 _UNKNOWN_RULE = ("union_tag_invalid", "union_tag_not_found")
 
 
-def problems(error: ValidationError, data: Any) -> list[Problem]:
+def problems(error: ValidationError, data: Any) -> list[InputProblem]:
     """Return the problems in `data`, each at its path of keys and in plain words."""
-    found: list[Problem] = []
+    found: list[InputProblem] = []
     by_path: dict[Path, list[Any]] = {}
     for fault in _without_alternatives(error.errors(include_url=False), data):
         path = fault["loc"]
         if fault["type"] == "missing":
-            found.append(Problem(f"this key is missing{_meaning(path, data)}", path))
+            found.append(InputProblem(f"this key is missing{_meaning(path, data)}", path))
         elif fault["type"] == "extra_forbidden":
             found.append(unknown_key(path, data))
         elif fault["type"] in _UNKNOWN_RULE:
@@ -66,19 +66,19 @@ def problems(error: ValidationError, data: Any) -> list[Problem]:
 
 
 def unknown_key(path: Path, data: Any) -> AtKey:
-    """Return the problem of a key that the mapping around it does not take."""
+    """Return the problem for a key that is not allowed in its mapping."""
     allowed = allowed_keys(path[:-1], data)
     name = str(path[-1])
     return AtKey(f"unknown key '{name[:60]}'{nearest(name[:60], allowed)}; allowed: {', '.join(allowed)}", path)
 
 
 def allowed_keys(path: Path, data: Any) -> list[str]:
-    """Return the keys that the schema knows for the mapping at `path`; none where the user chooses them."""
+    """Return the keys that the schema allows in the mapping at `path`; none if the user chooses the keys."""
     return list(dict.fromkeys(key for node in nodes(path, data) for key in node.get("properties", ())))
 
 
 def nodes(path: Path, data: Any) -> list[Node]:
-    """Return the alternatives that the schema has for the value at `path`, as far as `data` leaves them open."""
+    """Return the schema's alternatives for the value at `path` that agree with `data`."""
     here = list(_expand(schema()))
     for step in path:
         here = [inner for node in here if _agrees(node, data) for inner in _expand(_inside(node, step))]
@@ -87,9 +87,9 @@ def nodes(path: Path, data: Any) -> list[Node]:
 
 
 def _without_alternatives(faults: Iterable[Any], data: Any) -> list[Any]:
-    """Take the names of a union's alternatives out of the locations; keep the alternatives closest to the data.
+    """Return the faults of the alternatives closest to the data, with locations that consist of keys only.
 
-    Pydantic puts these names between the keys, and reports a fault for every alternative that does not fit.
+    Pydantic puts the names of a union's alternatives between the keys, and reports faults for every alternative.
     """
     kept = []
     unions: dict[Path, dict[str | int, list[Any]]] = {}
@@ -108,7 +108,7 @@ def _without_alternatives(faults: Iterable[Any], data: Any) -> list[Any]:
 
 
 def _depth(location: Path, data: Any) -> int:
-    """How many of the first steps of a location are in the data."""
+    """Return the number of leading steps of a location that exist in the data."""
     for k, step in enumerate(location):
         if not _has(data, step):
             return k
@@ -117,7 +117,7 @@ def _depth(location: Path, data: Any) -> int:
 
 
 def _closest(prefix: Path, alternatives: list[list[Any]]) -> list[Any]:
-    """Choose among the faults of each alternative for the value at `prefix`: the right shape, then the fewest keys."""
+    """Return the faults of the best alternative at `prefix`: first the right type, then the fewest key faults."""
     keys = ("missing", "extra_forbidden")
 
     def distance(faults: list[Any]) -> tuple[bool, int]:
@@ -127,21 +127,21 @@ def _closest(prefix: Path, alternatives: list[list[Any]]) -> list[Any]:
     closest = [faults for faults in alternatives if distance(faults) == best]
     if len(closest) == 1:
         return closest[0]
-    # Where several fit equally badly, none of their missing keys is known to be the one that was meant.
+    # If several are equally close, the intended one is unknown, so none of their missing keys is reported.
     clear = [fault for faults in closest for fault in faults if fault["type"] != "missing"]
     return clear or [closest[0][0] | {"type": "unclear", "loc": prefix}]
 
 
-def _unknown_rule(path: Path, fault: Any) -> Problem:
+def _unknown_rule(path: Path, fault: Any) -> InputProblem:
     rules = fault["ctx"].get("expected_tags")
     if rules is None:
-        return Problem("this key is missing: it says how the particles move", (*path, "rule"))
+        return InputProblem("this key is missing: it names the update rule of the particles", (*path, "rule"))
     known = [name.strip("'") for name in rules.split(", ")]
     tag = str(fault["ctx"]["tag"])[:60]
-    return Problem(f"unknown rule '{tag}'{nearest(tag, known)}; allowed: {', '.join(known)}", (*path, "rule"))
+    return InputProblem(f"unknown rule '{tag}'{nearest(tag, known)}; allowed: {', '.join(known)}", (*path, "rule"))
 
 
-def _wrong_value(path: Path, faults: list[Any], data: Any) -> Problem:
+def _wrong_value(path: Path, faults: list[Any], data: Any) -> InputProblem:
     value = data
     for step in path:
         value = value[step]
@@ -152,7 +152,9 @@ def _wrong_value(path: Path, faults: list[Any], data: Any) -> Problem:
     names = [name for f in faults if f["type"] == "literal_error" for name in f["ctx"]["expected"].split("'")[1::2]]
     hint = nearest(value, names) if isinstance(value, str) else ""
     found = f"found {'an empty' + kind(value)[1:] if value in ({}, []) else kind(value)}{hint}"
-    return Problem(f"{found}; allowed: {words}{_meaning(path, data)}" if words else found + _meaning(path, data), path)
+    return InputProblem(
+        f"{found}; allowed: {words}{_meaning(path, data)}" if words else found + _meaning(path, data), path
+    )
 
 
 def _meaning(path: Path, data: Any) -> str:
@@ -161,7 +163,7 @@ def _meaning(path: Path, data: Any) -> str:
 
 
 def _expand(node: Node | None) -> Iterator[Node]:
-    """Yield the alternatives of a piece of schema; what stands beside a reference goes with it."""
+    """Yield the alternatives of a schema node, references resolved; keys beside a reference override its target's."""
     if node is None:
         return
     beside = {key: value for key, value in node.items() if key not in ("$ref", "anyOf", "oneOf", "title")}
@@ -186,7 +188,7 @@ def _inside(node: Node, step: str | int) -> Node | None:
 
 
 def _agrees(node: Node, value: Any) -> bool:
-    """Whether an alternative can be meant: a mapping whose fixed keys (such as `rule`) say so."""
+    """Return whether `value` can belong to this alternative: its type and fixed keys (such as `rule`) fit."""
     if not isinstance(value, dict):
         return not isinstance(value, list) or "properties" not in node
     properties = node.get("properties", {})

@@ -1,26 +1,26 @@
-"""`key.path=value` -> the scenario's text with that value in its place; comments and layout stay."""
+"""Overrides `key.path=value`: set a value in the text of a scenario, and keep its comments and layout."""
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox.errors import InputError, nearest
 from sandbox.scenario.document import Document, Path, read, read_value
 from sandbox.scenario.messages import allowed_keys
+from sandbox.scenario.writing import flow, flow_key
+from sandbox.tools.errors import InputError, nearest
 
 
 def override(text: str, assignments: Iterable[str], filename: str = "scenario") -> str:
-    """Return the text with each `key.path=value` applied in turn, the value read by the same rules as the file's.
+    """Return the text with each `key.path=value` applied in turn; values are read by the same rules as the file.
 
-    A key that stands in the text, or that the schema knows there, may be set; lists take positions from 0. Raises
-    InputError for any other key, naming the nearest. Whether the values make sense is for `loads`.
+    A key may be set if it is in the text or in the schema at that path; positions in lists count from 0. Raises
+    InputError for any other key, and names the nearest one. The values are validated later, by `loads`.
     """
     assignments = list(assignments)
     if not assignments:
-        # As it is: whether it can be read is for `loads`.
+        # `loads` reads the text and reports its faults.
         return text
     document = read(text, filename)
     for assignment in assignments:
@@ -45,7 +45,7 @@ def _apply(document: Document, assignment: str) -> Document:
 
 
 def _path(document: Document, keys: str, source: str) -> Path:
-    """Turn `a.b.0` into a path whose keys are in the text or known to the schema."""
+    """Return `a.b.0` as a path; each key must be in the text or in the schema."""
     path: list[str | int] = []
     value: Any = document.data
     names = keys.split(".")
@@ -70,7 +70,7 @@ def _path(document: Document, keys: str, source: str) -> Path:
 
 
 def _splice(document: Document, path: Path, value: Any) -> str:
-    """Return the text with `value` in flow style at `path`."""
+    """Return the text with `value`, written in flow style, at `path`."""
     text = document.text
     known = path
     while known not in document.spans:
@@ -78,8 +78,8 @@ def _splice(document: Document, path: Path, value: Any) -> str:
     span, missing = document.spans[known], path[len(known) :]
     if not missing or not _has_keys(document.data, known):
         gap = " " if span.end == span.start else ""
-        return text[: span.start] + gap + _flow(_nested(missing, value)) + text[span.end :]
-    entry = f"{_flow_key(str(missing[0]))}: {_flow(_nested(missing[1:], value))}"
+        return text[: span.start] + gap + flow(_nested(missing, value)) + text[span.end :]
+    entry = f"{flow_key(str(missing[0]))}: {flow(_nested(missing[1:], value))}"
     if span.style == "flow":
         return f"{text[: span.start + 1]}{entry}, {text[span.start + 1 :]}"
     return f"{text[: span.start]}{entry}\n{_indent(text, span.start)}{text[span.start :]}"
@@ -92,7 +92,7 @@ def _nested(keys: Path, value: Any) -> Any:
 
 
 def _has_keys(value: Any, path: Path) -> bool:
-    """Whether the value at `path` is a mapping that one more key can be put into."""
+    """Return whether the value at `path` is a mapping with at least one key, so that another can be added."""
     for step in path:
         value = value[step]
     return isinstance(value, dict) and bool(value)
@@ -109,16 +109,3 @@ def _put(data: Any, path: Path, value: Any) -> None:
             data[step] = {}
         data = data[step]
     data[path[-1]] = value
-
-
-def _flow(value: Any) -> str:
-    """Write a value in YAML's flow style, of which JSON is a part."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow_key(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _flow_key(key: str) -> str:
-    return key if key.isidentifier() and key.isascii() else json.dumps(key, ensure_ascii=False)

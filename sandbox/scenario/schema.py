@@ -1,4 +1,4 @@
-"""What a scenario may say: its keys, their types, defaults and meaning. What they mean together is for `build`."""
+"""The keys of a scenario, with their types, defaults and meaning. `build` checks how they fit together."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
-from sandbox.gradients import ESTIMATORS
-from sandbox.measured.measurements import MEASUREMENTS
-from sandbox.rules import RULES
-from sandbox.settings import Settings
+from sandbox.dynamics.frames import Record, whole
+from sandbox.dynamics.gradients.registry import ESTIMATORS
+from sandbox.dynamics.rules.registry import RULES
+from sandbox.measurements.registry import MEASUREMENTS
+from sandbox.tools.settings import Settings
 
 PRIOR = "prior"
-"""The start that draws from the prior."""
-
-
-def _whole(value: Any) -> Any:
-    """Let 1e5 count as a whole number, as JSON Schema does."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+"""The name of the start in which each particle is drawn from the prior."""
 
 
 def loss_kind(value: Any) -> str:
-    """Return the class of loss that is meant: no key names it, the keys that are there say so."""
+    """Return the name of the class of loss that `value` describes; the keys present decide, as no key names it."""
     keys = {"potential": "Potential", "gradient_noise": "Potential", "contrast": "Contrast"}
     found = [kind for key, kind in keys.items() if isinstance(value, dict) and key in value]
     return (*found, "Regression")[0]
@@ -32,15 +28,12 @@ def _loss_tag(value: Any) -> str:
     return f"<{loss_kind(value)}>"
 
 
-# The bounds stand before the conversion, inside it, so that JSON Schema knows them.
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-Frames = Annotated[int, Field(ge=2), BeforeValidator(_whole)]
-Samples = Annotated[int, Field(ge=1, le=10_000_000), BeforeValidator(_whole)]
-Bins = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
-Word = Annotated[int, Field(ge=1, lt=2**32), BeforeValidator(_whole)]
-"""What the counter of the draws can hold."""
-Seed = Annotated[int, Field(ge=0, lt=2**64), BeforeValidator(_whole)]
+# In each Annotated the bounds precede the converter; in the other order JSON Schema would not contain them.
+Positive = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+Samples = Annotated[int, Field(ge=1, le=10_000_000), BeforeValidator(whole)]
+Word = Annotated[int, Field(ge=1, lt=2**32), BeforeValidator(whole)]
+"""A number that fits into one 32-bit word of the random number generator's counter."""
+Seed = Annotated[int, Field(ge=0, lt=2**64), BeforeValidator(whole)]
 Expression = str | int | float
 """A formula in names, numbers, + - * / ** and functions."""
 Distribution = str | float
@@ -51,48 +44,47 @@ Two = Annotated[tuple[Expression, Expression], Field(strict=False)]
 
 
 class Box(Settings):
-    """Where the parameters may be."""
+    """The box that bounds the parameters, and its walls."""
 
     walls: Literal["reflecting", "open"] = Field(
         default="reflecting",
-        description="what happens to particles at the edge of the prior's support: reflecting sends them back, "
-        "open lets them through",
+        description="the edge of the prior's support: reflecting walls send particles back, open walls let them pass",
     )
     bounds: dict[str, Pair] = Field(
-        default={}, description="parameter: [low, high]; the prior is cut to it and normalised again"
+        default={}, description="parameter: [low, high]; the prior is truncated to this interval and normalised again"
     )
 
 
 class Regression(Settings):
-    """y = f(x, w) + noise * e, with e standard normal."""
+    """The regression y = f(x, w) + noise * e, with e standard normal."""
 
     model: Expression | Expressions = Field(description="f(x, w); a list gives several outputs")
-    truth: Expression | Expressions = Field(description="f0(x), in the inputs; a list for several outputs")
+    truth: Expression | Expressions = Field(description="f0(x), in the inputs; a list gives several outputs")
     inputs: dict[str, Distribution] = Field(default={}, description="input: distribution")
     noise: float = Field(default=1.0, ge=1e-30, le=1e30, description="standard deviation of the observation noise")
     samples: Samples | Literal["population"] = Field(
-        description="n, or population for the expected loss and fresh samples"
+        description="n; or population, for the expected loss and fresh samples at each step"
     )
 
 
 class Contrast(Settings):
-    """A model p(x | w) of any kind, by its contrast with the truth q."""
+    """A model p(x | w) of any kind, given by its contrast with the truth q."""
 
-    contrast: Expression = Field(description="log q(x) - log p(x | w), in the parameters and the inputs that make up x")
-    inputs: dict[str, Distribution] = Field(min_length=1, description="input: distribution; together the truth")
+    contrast: Expression = Field(description="log q(x) - log p(x | w), an expression in the parameters and the inputs")
+    inputs: dict[str, Distribution] = Field(min_length=1, description="input: distribution; jointly the truth q")
     samples: Samples | Literal["population"] = Field(
-        description="n, or population for the expected loss and fresh samples"
+        description="n; or population, for the expected loss and fresh samples at each step"
     )
 
 
 class Isotropic(Settings):
-    """The same noise in every direction."""
+    """Gradient noise of the same strength in every direction."""
 
-    isotropic: float = Field(ge=0, description="standard deviation of each component of the gradient")
+    isotropic: float = Field(ge=0, description="standard deviation of the noise in each component of the gradient")
 
 
 class NoiseMatrix(Settings):
-    """Noise B(w) xi with xi standard normal."""
+    """Gradient noise B(w) xi with xi standard normal."""
 
     matrix: Annotated[tuple[Expressions, ...], Field(strict=False, min_length=1)] = Field(
         description="the rows of B(w), one per parameter; entries are expressions in the parameters"
@@ -100,96 +92,83 @@ class NoiseMatrix(Settings):
 
 
 class Potential(Settings):
-    """K(w) itself."""
+    """A loss given directly as K(w), without a model."""
 
     potential: Expression = Field(description="K(w), zero at its minimum")
     gradient_noise: Isotropic | NoiseMatrix | None = Field(
-        default=None, description="{isotropic: s} or {matrix: [[...], ...]}; used by `gradient: noisy`"
+        default=None, description="{isotropic: s} or {matrix: [[...], ...]}; `gradient: noisy` uses it"
     )
 
 
 class Stratum(Settings):
-    """A piece of W0, where the loss is least."""
+    """A named piece of W0, the set of parameters of least loss; or of a local minimum, if `excess` is positive."""
 
-    zero: Expressions = Field(description="expressions in the parameters that vanish there, all of them")
+    zero: Expressions = Field(description="expressions in the parameters that all vanish on the stratum")
     where: str | Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="inequalities that hold there, such as a1 > 0; x_min and x_max bound the input x"
+        default=(), description="inequalities that hold on it, such as a1 > 0; the input x ranges from x_min to x_max"
     )
     excess: float = Field(
-        default=0.0, ge=0, description="K there: above 0 for a local minimum that competes with W0 at small n"
+        default=0.0, ge=0, description="K on the stratum: above 0 for a local minimum that competes with W0 at small n"
     )
-    along: Expression | None = Field(default=None, description="the position along it, an expression in the parameters")
+    along: Expression | None = Field(default=None, description="position along it, an expression in the parameters")
     learning_coefficient: Distribution | None = Field(
-        default=None, description="lambda where it cannot be derived: a number or a fraction such as 1/4"
+        default=None, description="λ, if it cannot be derived: a number or a fraction such as 1/4"
     )
-    multiplicity: Positive | None = Field(default=None, description="m, stated with the learning coefficient")
+    multiplicity: Positive | None = Field(default=None, description="m, given together with learning_coefficient")
 
 
 class Witness(Settings):
-    """How the posterior is had: by quadrature, or by independent runs of tempered SMC."""
+    """The posterior method: quadrature, or independent runs of tempered SMC (sequential Monte Carlo)."""
 
     method: Literal["quadrature", "sampling"] | None = Field(
-        default=None, description="quadrature (up to three parameters) or sampling; unless said by quadrature up to two"
+        default=None, description="quadrature (at most 3 parameters) or sampling (SMC); default: quadrature up to 2"
     )
-    particles: int = Field(default=1024, ge=64, le=10**6, description="particles of each run")
-    runs: int = Field(default=8, ge=2, le=100, description="runs, whose spread is the error")
-    sweeps: int = Field(default=80, ge=3, le=10_000, description="most sweeps of moves at each temperature")
-
-
-class Record(Settings):
-    """What a run keeps."""
-
-    frames: Frames = Field(
-        default=100, description="recorded times, first and last step included; at most one per step"
-    )
-    spacing: Literal["log", "linear"] = Field(default="log", description="log or linear in time")
-    positions: Natural = Field(
-        default=2000, description="how many particles' positions are kept; statistics are of all"
-    )
-    bins: Bins = Field(default=60, description="histogram bins along W0")
+    particles: int = Field(default=1024, ge=64, le=10**6, description="number of SMC particles in each run")
+    runs: int = Field(default=8, ge=2, le=100, description="number of SMC runs; their spread gives the error")
+    sweeps: int = Field(default=80, ge=3, le=10_000, description="most sweeps of SMC moves at each temperature")
 
 
 class Verdict(Settings):
-    """When the answer is more than 'undecided'."""
+    """The thresholds of the verdict."""
 
-    margin: float = Field(default=0.05, ge=0, lt=1, description="a smaller difference in occupancy counts as the same")
+    margin: float = Field(default=0.05, ge=0, lt=1, description="a preference below this counts as 'same'")
     level: float = Field(default=0.99, gt=0, lt=1, description="confidence level of the intervals")
     diverged: float = Field(default=0.01, ge=0, le=1, description="undecided above this share of diverged particles")
     elsewhere: float = Field(
         default=0.25,
         ge=0,
         le=1,
-        description="undecided when this much more of the particles than of the reference is in no tube",
+        description="undecided if the share of particles in no tube exceeds the reference's share by more than this",
     )
 
 
 class Decomposition(Settings):
-    """Why a population of SGD is not where the posterior is: its ingredients, added one at a time."""
+    """The decomposition of the difference between SGD and the posterior: SGD's ingredients, added one at a time."""
 
-    population: str = Field(description="a population that follows sgd with minibatch gradients, without momentum")
-    longer: int = Field(default=4, ge=2, le=1000, description="how many times as long the last rung runs")
+    population: str = Field(description="a population that follows sgd with minibatch gradients, no momentum, no clip")
+    longer: int = Field(default=4, ge=2, le=1000, description="steps of the last rung, as a multiple of `steps`")
 
 
 class _Population(Settings):
-    """What a population says beside its rule's own settings."""
+    """The settings of a population besides those of its rule."""
 
     gradient: Any = None
     start: Literal["prior"] | dict[str, Distribution] = Field(
         default="prior",
-        description="prior; or parameter: distribution or number, for every parameter; or {stratum: name, spread: 0}, "
-        "draws from the prior sent onto it; or {population: name}, where one above ends",
+        description="prior; or parameter: distribution or number, for every parameter; or {stratum: name, spread: 0}: "
+        "draws from the prior sent onto the stratum; or {population: name}: the end of a population listed above",
     )
 
 
 def _gradient_type() -> Any:
-    """Estimators without settings go by their name; the others are mappings."""
+    """Return the type of `gradient`: a name for each estimator without settings, a model for each of the others."""
     bare = tuple(name for name, estimator in ESTIMATORS.items() if not estimator.model_fields)
     return Union[Literal[bare], *(e for e in ESTIMATORS.values() if e.model_fields), None]
 
 
 def _population_type() -> Any:
-    """One model per rule: its own settings, the gradient and the start."""
-    described = Field(default=None, description=f"how the gradient is estimated: {', '.join(ESTIMATORS)}")
+    """Return the union of one model per rule; each has the rule's settings, the gradient and the start."""
+    described = Field(default=None, description=f"gradient estimator: {', '.join(ESTIMATORS)}")
     models = [
         create_model(f"{name}_population", __base__=(rule, _Population), gradient=(_gradient_type(), described))
         for name, rule in RULES.items()
@@ -198,7 +177,7 @@ def _population_type() -> Any:
 
 
 class _Measurements(Settings):
-    """What is measured. A name alone takes the defaults."""
+    """The measurements. A name without settings takes the defaults."""
 
     @model_validator(mode="before")
     @classmethod
@@ -211,7 +190,7 @@ class _Measurements(Settings):
 
 
 def _measurements_type() -> Any:
-    """One optional key per measurement."""
+    """Return a model with one optional key per measurement."""
     fields: dict[str, Any] = {
         name: (measurement, Field(default=None, description=(measurement.__doc__ or name).split("\n")[0]))
         for name, measurement in MEASUREMENTS.items()
@@ -228,15 +207,15 @@ def _steps_where_something_moves(schema: dict[str, Any]) -> None:
 
 
 class ScenarioSettings(Settings):
-    """A question to SGD: a singular loss, its zero set, and the particles that are let loose on it."""
+    """A question about SGD: a singular loss, its zero set, and the particles that move on it."""
 
     model_config = ConfigDict(title="Scenario", json_schema_extra=_steps_where_something_moves)
 
-    question: str = Field(description="what is asked, in words")
-    source: str = Field(default="", description="where the question comes from")
-    answer: str = Field(default="", description="what the answer was, in words")
-    parameters: dict[str, Distribution] = Field(min_length=1, description="parameter: its prior, in order")
-    box: Box = Field(default=Box(), description="cuts the prior; says what walls do to particles")
+    question: str = Field(description="the question, in words")
+    source: str = Field(default="", description="the source of the question")
+    answer: str = Field(default="", description="the answer that was found, in words")
+    parameters: dict[str, Distribution] = Field(min_length=1, description="parameter: its prior; the order is kept")
+    box: Box = Field(default=Box(), description="truncates the prior and sets the kind of walls")
     loss: Annotated[
         Annotated[Regression, Tag("<Regression>")]
         | Annotated[Contrast, Tag("<Contrast>")]
@@ -244,50 +223,50 @@ class ScenarioSettings(Settings):
         Discriminator(_loss_tag),
     ] = Field(
         description="a regression (model, truth, inputs, noise, samples), a contrast log q - log p (contrast, inputs, "
-        "samples) or a potential K(w)"
+        "samples) or a potential K(w) (potential, gradient_noise)"
     )
     nbeta: float | None = Field(
-        default=None, gt=0, description="inverse temperature times n of the posterior; n unless said"
+        default=None, gt=0, description="inverse temperature of the posterior, times n; default: n"
     )
-    strata: dict[str, Stratum] = Field(min_length=1, description="the pieces of W0, most degenerate first")
+    strata: dict[str, Stratum] = Field(min_length=1, description="the named pieces of W0, the most degenerate first")
     derived: dict[str, Expression] = Field(
-        default={}, description="name: an expression in the parameters; recorded, drawn, and known to the strata"
+        default={}, description="name: an expression in the parameters; it is recorded and drawn, and strata may use it"
     )
     symmetries: dict[str, dict[str, str]] = Field(
         default={},
-        description="name: {parameter: parameter or -parameter, ...}, an exchange that leaves the model as it is; "
-        "strata hold their images under it",
+        description="name: {parameter: parameter or -parameter, ...}, an exchange that leaves the loss unchanged; "
+        "strata contain their images under it",
     )
     view: Two | None = Field(
-        default=None, description="two expressions to draw the particles over; the first two parameters unless said"
+        default=None, description="two expressions, the axes of the pictures; default: the first two parameters"
     )
-    tube: float = Field(default=0.1, gt=0, description="radius around a stratum that counts as being on it")
+    tube: float = Field(default=0.1, gt=0, description="radius of the tubes: a particle this near is on the stratum")
     populations: dict[str, _population_type()] = Field(  # type: ignore[valid-type]
-        default={}, description="particles: each population with its rule"
+        default={}, description="name: a population of particles, with its rule"
     )
     measurements: Measurements = Field(  # type: ignore[valid-type]
         default=Measurements(),
-        description="what is measured: λ, where regular theory ends, particles over time",
+        description="the measurements: of λ, of the limits of regular theory, of particles over time",
     )
     decomposition: Decomposition | None = Field(
-        default=None, description="splits the difference of SGD from the posterior among SGD's ingredients"
+        default=None, description="splits the difference between SGD and the posterior among SGD's ingredients"
     )
-    particles: Word = Field(default=10_000, description="particles per population")
-    steps: Word = Field(description="steps of every rule")
-    record: Record = Field(default=Record(), description="what is kept")
-    seed: Seed = Field(default=0, description="the seed of every draw")
-    precision: Literal["float64", "float32"] = Field(default="float64", description="numbers of the kernels")
-    witness: Witness = Field(default=Witness(), description="how the posterior is had")
-    verdict: Verdict = Field(default=Verdict(), description="thresholds of the answer")
+    particles: Word = Field(default=10_000, description="number of particles in each population")
+    steps: Word = Field(description="number of steps of every population")
+    record: Record = Field(default=Record(), description="the contents of the record")
+    seed: Seed = Field(default=0, description="seed of all random numbers")
+    precision: Literal["float64", "float32"] = Field(default="float64", description="number type of the kernels")
+    witness: Witness = Field(default=Witness(), description="the posterior method and its size")
+    verdict: Verdict = Field(default=Verdict(), description="thresholds of the verdict")
 
     @model_validator(mode="before")
     @classmethod
     def _without_populations(cls, value: Any) -> Any:
-        """Where nothing moves, nobody need say for how long."""
+        """Return the settings with steps = 1 if there are no populations: then `steps` may be left out."""
         return {"steps": 1, **value} if isinstance(value, dict) and not value.get("populations") else value
 
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a scenario, for editors and for the messages of errors."""
+    """Return the JSON Schema of a scenario, for editors and for error messages."""
     return ScenarioSettings.model_json_schema()

@@ -1,0 +1,168 @@
+"""The main job: from a scenario to a record, an answer, a figure and an animation."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sandbox.comparison.decomposition import decompose
+from sandbox.comparison.occupancy import compare
+from sandbox.comparison.record import assemble, save, written_beside
+from sandbox.comparison.references import References, coefficients
+from sandbox.comparison.report import answer, markdown
+from sandbox.comparison.verdict import decide
+from sandbox.dynamics.simulate import run_populations
+from sandbox.dynamics.stability.map import stability_map
+from sandbox.measurements.base import OfLoss, OfParticles, OfPosterior
+from sandbox.measurements.tracks import POSTERIOR, Track
+from sandbox.scenario.files import STORE
+from sandbox.scenario.scenario import Scenario, load
+from sandbox.tools.parallel import limited
+from sandbox.tools.progress import Progress, Silent, on_stderr
+
+GIF_FRAMES = 60
+"""The most frames of the GIF that a run writes: four seconds. `sandbox animate --frames` can draw more."""
+
+
+def run(
+    scenario: Scenario | str | Path | Mapping[str, Any],
+    *,
+    overrides: str | Iterable[str] = (),
+    seed: int | None = None,
+    particles: int | None = None,
+    quick: bool = False,
+    out: str | Path | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Progress | bool = False,
+) -> xr.DataTree:
+    """Run a scenario and return its record, an xarray.DataTree.
+
+    `scenario` is a Scenario, a file, the name of a shipped one, the folder of a result, or a mapping with the keys of a
+    scenario file. `overrides` is a text like "populations.sgd.learning_rate=0.1", or several. `quick` asks for a look:
+    at most 512 particles and 2,000 steps, lighter measurements. With `out`, record, answer and pictures are written to
+    that folder, all or nothing; `force` replaces a finished result. `progress` shows progress on stderr. `threads`
+    defaults to the processors of this process; it changes no bit of the result. Raises InputError for wrong input.
+
+    >>> import sandbox
+    >>> tree = sandbox.run("crossing", quick=True, seed=2, overrides="populations.sgd.learning_rate=0.1")
+    >>> sorted(tree["populations"].children)
+    ['langevin', 'sgd']
+    """
+    shown = (on_stderr() if progress else Silent()) if isinstance(progress, bool) else progress
+    try:
+        with limited(threads):
+            asked = _asked(scenario, overrides, seed, particles, quick)
+            if out is None:
+                return record(asked, progress=shown)
+            with written_beside(Path(out), force=force) as folder:
+                tree = record(asked, progress=shown)
+                write(tree, folder, shown)
+        return tree
+    finally:
+        if isinstance(progress, bool):
+            shown.close()
+
+
+def _asked(
+    scenario: Scenario | str | Path | Mapping[str, Any],
+    overrides: str | Iterable[str],
+    seed: int | None,
+    particles: int | None,
+    quick: bool,
+) -> Scenario:
+    """Return the scenario with all changes applied to its text. Raises InputError."""
+    if isinstance(scenario, Mapping):
+        scenario = Scenario.from_dict(scenario)
+    changes = [overrides] if isinstance(overrides, str) else list(overrides)
+    changes += [f"{key}={value}" for key, value in (("seed", seed), ("particles", particles)) if value is not None]
+    asked = scenario.changed(*changes) if isinstance(scenario, Scenario) else load(scenario, changes)
+    return asked.changed(*lighter(asked)) if quick else asked
+
+
+def lighter(scenario: Scenario) -> list[str]:
+    """Return the overrides that make a scenario a look: fewer particles and steps, lighter measurements."""
+    sizes = scenario.sizes
+    # Four blocks of the kernels' lanes: a share is still known to 2%.
+    few = [f"particles={min(sizes.particles, 512)}", f"steps={min(sizes.steps, 2000)}"]
+    few.append(f"record.frames={min(sizes.record.frames, 12)}")
+    # Quadrature takes up to half a minute, and a look needs only a sketch of the posterior.
+    sampled = ["witness.method=sampling", "witness.particles=128", "witness.runs=4", "witness.sweeps=12"]
+    measured = [f"measurements.{m.name}.{key}={value}" for m in scenario.measurements for key, value in m.quick.items()]
+    return [*(few if scenario.populations else []), *sampled, *measured]
+
+
+def record(scenario: Scenario, *, progress: Progress | None = None) -> xr.DataTree:
+    """Return the record of a run: populations, posterior, comparison with verdicts, measurements."""
+    progress = progress or Silent()
+    # This raises if a stated λ is wrong, before the long work.
+    known = coefficients(scenario)
+    references = References(scenario)
+    progress.start("posterior", 1.0)
+    # The posterior comes before the particles: if it cannot be computed, the error comes early.
+    reference = references.posterior()
+    progress.advance(1)
+    populations = run_populations(scenario.problem, scenario.populations, scenario.sizes, progress=progress)
+    posterior, comparisons = compare(references, reference, populations, known, progress=progress)
+    measured = _measured(references, _tracks(scenario, populations, posterior), progress)
+    if scenario.decomposition is not None:
+        measured["decomposition"] = decompose(scenario, populations, posterior, progress=progress)
+    decided = {}
+    for population in scenario.populations:
+        progress.start(f"{population.name}: stability", 1.0)
+        near = stability_map(scenario.problem, population, scenario.sizes.steps)
+        decided[population.name] = decide(scenario, population, comparisons[population.name], posterior, near)
+        progress.advance(1)
+    return assemble(scenario, populations, posterior, decided, measured)
+
+
+def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior: xr.Dataset) -> dict[str, Track]:
+    """Return each population's positions over the frames, and the posterior samples, as tracks."""
+    tracks = {p.name: Track.recorded(populations[p.name], p.rule, scenario.problem.nbeta) for p in scenario.populations}
+    samples = posterior.position.values.reshape(1, -1, posterior.sizes["parameter"])
+    return tracks | {POSTERIOR: Track(samples, nbeta=scenario.problem.nbeta)}
+
+
+def _measured(references: References, tracks: Mapping[str, Track], progress: Progress) -> dict[str, xr.Dataset]:
+    """Return the record of each measurement; `tracks` are those of the populations and of the posterior's draws."""
+    problem, asked = references.scenario.problem, references.scenario.measurements
+    if asked:
+        progress.start("measurements", float(len(asked)))
+    found = {}
+    for measurement in asked:
+        if isinstance(measurement, OfLoss):
+            found[measurement.name] = measurement.measure(problem)
+        elif isinstance(measurement, OfParticles):
+            found[measurement.name] = measurement.measure_particles(problem, tracks)
+        elif isinstance(measurement, OfPosterior):
+            found[measurement.name] = measurement.measure_posterior(problem, references.of_population)
+        progress.advance(1)
+    return found
+
+
+def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
+    """Write all files of a result folder."""
+    from sandbox.pictures.animation import animate
+    from sandbox.pictures.figure import save_figure
+    from sandbox.pictures.loss_panels import save_measurements
+
+    drawn_of: tuple[tuple[str, Callable[[xr.DataTree, Path], None], str], ...] = (
+        ("populations", save_figure, "figure.png"),
+        ("measurements", save_measurements, "measurements.png"),
+        ("populations", functools.partial(animate, frames=GIF_FRAMES), "animation.gif"),
+    )
+    progress.start("writing", 2.0)
+    save(tree, folder / STORE)
+    found = answer(tree)
+    (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
+    progress.advance(1)
+    for part, draw, file in drawn_of:
+        if part in tree.children:
+            draw(tree, folder / file)
+    progress.advance(1)

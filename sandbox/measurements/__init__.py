@@ -1,0 +1,1 @@
+"""Measurements of a loss: λ and m from volumes, free energies and the zeta function."""
