@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# There are as many test processes as processors: OpenBLAS's own threads would only wait for a processor. It reads this
+# when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from support.small_runs import WELLS

@@ -25,12 +25,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "unpacked"
 
 
-def test_the_wheel_holds_the_package_and_the_scenarios_alone(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_the_scenarios_and_the_glossary_alone(wheel: Path) -> None:
     found = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
     assert {path.split("/")[0] for path in found} == {"sandbox", *(path.name for path in wheel.glob("*.dist-info"))}
     package = {p.relative_to(ROOT).as_posix() for p in (ROOT / "sandbox").rglob("*") if p.suffix in (".py", ".typed")}
     scenarios = {f"sandbox/scenario/shipped/{path.name}" for path in (ROOT / "scenarios").iterdir()}
-    assert {path for path in found if path.startswith("sandbox/")} == package | scenarios
+    assert {path for path in found if path.startswith("sandbox/")} == package | scenarios | {
+        "sandbox/comparison/glossary.md"
+    }
 
 
 @pytest.mark.slow

@@ -14,7 +14,9 @@ from sandbox.compiled import functions, random_numbers
 from sandbox.compiled.cache import SEAL, cache_directory
 from sandbox.dynamics.population import Population
 from sandbox.dynamics.simulate import population_kernel
+from sandbox.dynamics.stability.edge import edge
 from sandbox.dynamics.stability.map import step_times_sharpness
+from sandbox.dynamics.stability.step import NotLinearError
 from sandbox.dynamics.start import origin, start
 from sandbox.learning_coefficient.at_point import spelled
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
@@ -41,20 +43,32 @@ def describe(scenario: Scenario) -> str:
         f"{scenario.filename}: {scenario.question}",
         f"  parameters  {', '.join(f'{n} ~ {d}' for n, d in zip(names, problem.prior.distributions, strict=True))}",
         f"  loss        {kind}; posterior at nbeta = {problem.nbeta:g}; walls {problem.walls}",
-        f"  strata      within a tube of {problem.zero_set.tube:g}",
     ]
-    for k, found in enumerate(coefficients(scenario)):
-        lines += _stratum(problem, k, found)
-    lines += _coverage(problem)
-    lines.append("  step size times sharpness, median (largest); 2 is the edge of stability")
-    for population in scenario.populations:
-        products = step_times_sharpness(problem, population, sizes.steps)
-        row = ", ".join(
-            f"{stratum.name} {median:.3g} ({largest:.3g})"
-            for stratum, (median, largest) in zip(problem.zero_set.strata, products, strict=True)
-        )
-        lines.append(f"    {population.name:16s} {row}")
+    if problem.zero_set.strata:
+        lines.append(f"  strata      within a tube of {problem.zero_set.tube:g}")
+        for k, found in enumerate(coefficients(scenario)):
+            lines += _stratum(problem, k, found)
+        lines += _coverage(problem)
+    else:
+        lines.append("  strata      none: shares, λ and stability are not shown")
+    lines.append("  step size times sharpness, median (largest), and the edge of stability of the step without noise")
+    lines += [_stability(problem, population, sizes.steps) for population in scenario.populations]
     return "\n".join([*lines, *_cost(scenario)])
+
+
+def _stability(problem: Problem, population: Population, steps: int) -> str:
+    """Return a line on a population: step size times sharpness on each stratum, and the rule's own edge."""
+    products = step_times_sharpness(problem, population, steps)
+    row = ", ".join(
+        f"{stratum.name} {median:.3g} ({largest:.3g})"
+        for stratum, (median, largest) in zip(problem.zero_set.strata, products, strict=True)
+    )
+    try:
+        limit = f"edge {edge(population.rule, steps):.4g}"
+    except NotLinearError as error:
+        limit = f"no edge: {error}"
+    substeps = " (of a substep)" if population.rule.moves_per_step > 1 else ""
+    return f"    {population.name:16s} {row}{'; ' * bool(row)}{limit}{substeps}"
 
 
 def _stratum(problem: Problem, k: int, used: LearningCoefficient | None) -> list[str]:
@@ -87,7 +101,7 @@ def _against_volume(problem: Problem, k: int, stated: float) -> list[str]:
 
 def _coefficient(found: LearningCoefficient | None) -> str:
     if found is None:
-        return "λ unknown: state `learning_coefficient`, or the answer will be undecided"
+        return "λ unknown; `learning_coefficient` may state it"
     return f"λ = {found.value}, m = {found.multiplicity} ({found.method}: {found.explanation})"
 
 

@@ -56,7 +56,7 @@ class _Group(click.Group):
             click.echo("the run failed: not enough memory; fewer particles, frames or positions need less", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo("interrupted; nothing was written", err=True)
+            click.echo("interrupted; nothing unfinished was written", err=True)
             sys.exit(130)
 
 
@@ -104,16 +104,15 @@ def run(
 
     SCENARIO is a file, the name of one in scenarios/, or the folder of a finished result.
     """
-    from sandbox.commands.run import lighter
     from sandbox.commands.run import run as run_scenario
-    from sandbox.comparison.report import answer, markdown
+    from sandbox.comparison.page import markdown
+    from sandbox.comparison.report import answer
 
     loaded = _loaded(scenario, overrides, seed)
-    asked = loaded.changed(*lighter(loaded)) if quick else loaded
-    target = out or Path("results") / asked.name
-    tree = run_scenario(asked, out=target, force=force, threads=threads, progress=not no_progress)
+    target = out or Path("results") / loaded.name
+    tree = run_scenario(loaded, quick=quick, out=target, force=force, threads=threads, progress=not no_progress)
     found = answer(tree)
-    click.echo(json.dumps(found, indent=1) if as_json else markdown(found))
+    click.echo(json.dumps(found, indent=1) if as_json else markdown(found, glossary=None))
     click.echo(f"written to {target}", err=True)
 
 
@@ -170,13 +169,13 @@ def _assignments(option: str, text: str) -> dict[str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 def answer(results: tuple[Path, ...], as_json: bool) -> None:
     """Print the answer of finished RESULTS."""
+    from sandbox.comparison.page import markdown
     from sandbox.comparison.record import open_result
     from sandbox.comparison.report import answer as answer_of
-    from sandbox.comparison.report import markdown
 
     for result in results:
         found = answer_of(open_result(result))
-        click.echo(json.dumps(found) if as_json else markdown(found))
+        click.echo(json.dumps(found) if as_json else markdown(found, glossary=None))
 
 
 @main.command()
@@ -218,6 +217,33 @@ def precompile(scenarios: tuple[str, ...]) -> None:
     finally:
         progress.close()
     click.echo(f"{new} kernels compiled, {known} were there: {cache_directory()}")
+
+
+@main.command()
+@click.option("--only", multiple=True, metavar="NAME", help="Run this scenario only; repeat for several [all].")
+@click.option("--quick", is_flag=True, help="Previews, as of `sandbox run --quick`.")
+@click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True, help="Folder to write.")
+@click.option("--force", is_flag=True, help="Run again what is finished.")
+@click.option("--answers-only", is_flag=True, help="Run nothing; write the page from the finished results.")
+@click.option("--threads", type=click.IntRange(1), help="Threads [all processors]; changes no bit of the results.")
+def gallery(
+    only: tuple[str, ...], quick: bool, out: Path, force: bool, answers_only: bool, threads: int | None
+) -> None:  # fmt: skip
+    """Run every scenario that has no finished result, then write the page of all answers.
+
+    A result is finished if this version has written it for the present text of its scenario.
+    """
+    from sandbox.commands.gallery import gallery as run_all
+    from sandbox.tools.progress import on_stderr
+
+    progress = on_stderr()
+    try:
+        ran = run_all(
+            only=only, quick=quick, out=out, force=force, answers_only=answers_only, threads=threads, progress=progress
+        )
+    finally:
+        progress.close()
+    click.echo(f"{len(ran)} scenarios run; written to {out / 'README.md'}", err=True)
 
 
 @main.command()

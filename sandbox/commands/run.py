@@ -11,10 +11,12 @@ from typing import Any
 import xarray as xr
 
 from sandbox.comparison.decomposition import decompose
+from sandbox.comparison.law import law
 from sandbox.comparison.occupancy import compare
+from sandbox.comparison.page import markdown
 from sandbox.comparison.record import assemble, save, written_beside
-from sandbox.comparison.references import References, coefficients
-from sandbox.comparison.report import answer, markdown
+from sandbox.comparison.references import References, coefficients, equally_singular
+from sandbox.comparison.report import answer
 from sandbox.comparison.verdict import decide
 from sandbox.dynamics.simulate import run_populations
 from sandbox.dynamics.stability.map import stability_map
@@ -59,9 +61,9 @@ def run(
         with limited(threads):
             asked = _asked(scenario, overrides, seed, particles, quick)
             if out is None:
-                return record(asked, progress=shown)
+                return record(asked, look=quick, progress=shown)
             with written_beside(Path(out), force=force) as folder:
-                tree = record(asked, progress=shown)
+                tree = record(asked, look=quick, progress=shown)
                 write(tree, folder, shown)
         return tree
     finally:
@@ -91,14 +93,17 @@ def lighter(scenario: Scenario) -> list[str]:
     # Four blocks of the kernels' lanes: a share is still known to 2%.
     few = [f"particles={min(sizes.particles, 512)}", f"steps={min(sizes.steps, 2000)}"]
     few.append(f"record.frames={min(sizes.record.frames, 12)}")
-    # Quadrature takes up to half a minute, and a look needs only a sketch of the posterior.
-    sampled = ["witness.method=sampling", "witness.particles=128", "witness.runs=4", "witness.sweeps=12"]
+    # A look has the posterior method of the full run, with less precision.
+    sampled = ["witness.particles=128", "witness.runs=4", "witness.sweeps=12", "witness.share_tolerance=0.01"]
     measured = [f"measurements.{m.name}.{key}={value}" for m in scenario.measurements for key, value in m.quick.items()]
     return [*(few if scenario.populations else []), *sampled, *measured]
 
 
-def record(scenario: Scenario, *, progress: Progress | None = None) -> xr.DataTree:
-    """Return the record of a run: populations, posterior, comparison with verdicts, measurements."""
+def record(scenario: Scenario, *, look: bool = False, progress: Progress | None = None) -> xr.DataTree:
+    """Return the record of a run: populations, posterior, comparison with verdicts, measurements.
+
+    `look` marks it as the record of a smaller run than the scenario asks for.
+    """
     progress = progress or Silent()
     # This raises if a stated λ is wrong, before the long work.
     known = coefficients(scenario)
@@ -108,7 +113,7 @@ def record(scenario: Scenario, *, progress: Progress | None = None) -> xr.DataTr
     reference = references.posterior()
     progress.advance(1)
     populations = run_populations(scenario.problem, scenario.populations, scenario.sizes, progress=progress)
-    posterior, comparisons = compare(references, reference, populations, known, progress=progress)
+    posterior, populations, comparisons = compare(references, reference, populations, known, progress=progress)
     measured = _measured(references, _tracks(scenario, populations, posterior), progress)
     if scenario.decomposition is not None:
         measured["decomposition"] = decompose(scenario, populations, posterior, progress=progress)
@@ -116,9 +121,13 @@ def record(scenario: Scenario, *, progress: Progress | None = None) -> xr.DataTr
     for population in scenario.populations:
         progress.start(f"{population.name}: stability", 1.0)
         near = stability_map(scenario.problem, population, scenario.sizes.steps)
-        decided[population.name] = decide(scenario, population, comparisons[population.name], posterior, near)
+        data, comparison = populations[population.name], comparisons[population.name]
+        at_work = law(scenario.problem, population, data, posterior, float(comparison.agreement.sel(bound="low")))
+        decided[population.name] = decide(
+            scenario, population, comparison, near, at_work, equally_singular=equally_singular(known)
+        )
         progress.advance(1)
-    return assemble(scenario, populations, posterior, decided, measured)
+    return assemble(scenario, populations, posterior, decided, measured, look=look)
 
 
 def _tracks(scenario: Scenario, populations: Mapping[str, xr.Dataset], posterior: xr.Dataset) -> dict[str, Track]:
@@ -150,8 +159,10 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
     from sandbox.pictures.animation import animate
     from sandbox.pictures.figure import save_figure
     from sandbox.pictures.loss_panels import save_measurements
+    from sandbox.pictures.simplicity import save_simplicity
 
     drawn_of: tuple[tuple[str, Callable[[xr.DataTree, Path], None], str], ...] = (
+        ("populations", save_simplicity, "simplicity.png"),
         ("populations", save_figure, "figure.png"),
         ("measurements", save_measurements, "measurements.png"),
         ("populations", functools.partial(animate, frames=GIF_FRAMES), "animation.gif"),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sandbox.comparison.occupancy import BOUNDS, resampled_shares, share_interval
+from sandbox.compiled.random_numbers import derived_seed
 from sandbox.dynamics.gradients.base import Estimator
 from sandbox.dynamics.gradients.full import Full
 from sandbox.dynamics.population import Population
@@ -102,7 +103,8 @@ def contributions(counts: npt.NDArray[np.int64], posterior: xr.Dataset, level: f
     share = counts / counts.sum(axis=1, keepdims=True)
     sign = np.sign(share[len(RUNGS) - 1] - mass)
     contribution: Array = np.diff(share, axis=0, prepend=mass[None]) @ sign / 2
-    samples = [mass[None], *(resampled_shares(row, seed + k) for k, row in enumerate(counts))]
+    seeds = [derived_seed(seed, "rung", k) for k in range(len(counts))]
+    samples = [mass[None], *map(resampled_shares, counts, seeds)]
     # Corrected for the number of rungs (Bonferroni).
     tail = (1 - level) / 2 / len(counts)
     spread = np.array([np.quantile((b - a) @ sign / 2, [tail, 1 - tail]) for a, b in pairwise(samples)])

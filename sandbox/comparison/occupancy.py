@@ -1,29 +1,30 @@
-"""Particles against references: shares of the strata, simplicity, position along W0, each with its error."""
+"""Particles against references: shares of the strata, position along W0, simplicity, each with its error."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy import special
 
+from sandbox.comparison.local_posterior import NBETA_FACTORS
 from sandbox.comparison.references import REFERENCES, Reference, References
-from sandbox.dynamics.statistics import TUBE_FACTORS
+from sandbox.comparison.simplicity import MIDDLE, SCORES, Scored, Simplicity, agreement, preferences
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
-from sandbox.model.labelled import coordinates, labelled, texts
+from sandbox.model.labelled import coordinates, labelled, scalar, texts
 from sandbox.tools.arrays import Array
 from sandbox.tools.progress import Progress, Silent
 
 BOUNDS = ("estimate", "low", "high")
 
 RESAMPLED = 4000
-"""The number of samples of the shares behind the interval of a preference."""
+"""The number of samples of the shares behind the interval of a contribution."""
 
-Ranks = Sequence[tuple[Fraction, int] | None]
+_PIXELS = 129
+"""The points along each side of the recorded map of scores."""
 
 
 def compare(
@@ -33,19 +34,28 @@ def compare(
     known: Sequence[LearningCoefficient | None],
     *,
     progress: Progress | None = None,
-) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
-    """Return the posterior's record, and for each population its comparison with the references.
+) -> tuple[xr.Dataset, dict[str, xr.Dataset], dict[str, xr.Dataset]]:
+    """Return the posterior's record, the populations' with their scores, and each population's comparison.
 
     `posterior` is `references.posterior()`, `known` are the `coefficients` of the strata.
     """
     progress = progress or Silent()
-    progress.start("references", 2.0 * len(populations))
-    comparisons = {}
+    progress.start("references", 3.0 * len(populations) + 1)
+    scenario = references.scenario
+    simplicity = Simplicity(scenario.problem, references.of_population, scenario.verdict.radii)
+    draws = simplicity.draws(posterior.measure)
+    progress.advance(1)
+    scored, comparisons = {}, {}
     for name, data in populations.items():
         level = float(data.mean_excess[-1])
         at_level = references.at_level(level, progress) if math.isfinite(level) else {}
-        comparisons[name] = _comparison(references, data, {"posterior": posterior, **at_level}, known)
-    return references.dataset(posterior, known), comparisons
+        found = {"posterior": posterior, **at_level}
+        comparisons[name], particles = _comparison(references, simplicity, data, found, draws)
+        kept = data.isel(scored=slice(len(particles.points)))
+        scored[name] = kept.merge(scores_of(particles, simplicity))
+        progress.advance(1)
+    record = references.dataset(posterior, known).merge(_posterior_scores(draws, simplicity))
+    return record, scored, comparisons
 
 
 def resampled_shares(counts: npt.NDArray[np.int64], seed: int) -> Array:
@@ -72,31 +82,16 @@ def share_interval(counts: npt.NDArray[np.int64], level: float) -> tuple[Array, 
     return np.where(counts == 0, 0.0, low), np.where(counts == total, 1.0, high)
 
 
-def preference(shares: Array, reference: Array, ranks: Ranks) -> Array:
-    """Return P(particle on the simpler stratum) - P(reference on the simpler one), for one point of each on W0.
-
-    `shares` (..., strata) and `reference` (strata,) are masses of the strata; both are taken relative to their sum,
-    so that only points on W0 are compared. `ranks` sorts the strata, simpler first; equal or unknown ranks are
-    ties. The result, in [-1, 1], is the effect size of Mann and Whitney 1947 (twice the probability of superiority,
-    less 1); nan if one side has nothing on W0.
-    """
-    order = {rank: k for k, rank in enumerate(sorted({rank for rank in ranks if rank is not None}))}
-    place = np.array([order[rank] if rank is not None else math.nan for rank in ranks])
-    sign = np.nan_to_num(np.sign(place[None, :] - place[:, None]))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        particles = shares / shares.sum(axis=-1, keepdims=True)
-        target = reference / reference.sum()
-        result: Array = particles @ sign @ target
-    return result
-
-
 _AGAINST: dict[str, tuple[tuple[str, ...], str, str]] = {
     "reference_mass": (("stratum",), "the reference's mass of each stratum's tube", "1"),
     "along_mass": (("along_stratum", "bin"), "the reference's mass by position along each stratum", "1"),
-    "preference": (("bound",), "preference for simpler strata than the reference's", "1"),
-    "preference_by_tube": (("tube_factor",), "preference, by the tubes' radius", "1"),
+    "preference": (
+        ("score", "nbeta_factor", "radius", "bound"),
+        "P(a particle's solution is simpler than the reference's) - P(it is less simple)",
+        "1",
+    ),
+    "reference_score": (("score",), "the reference's median score at nbeta and the middle radius", "1"),
     "distance_along": (("along_stratum",), "Wasserstein-1 distance from the reference along each stratum", "1"),
-    "reference_slack": ((), "part of the preference's interval that is the reference's own error", "1"),
     "nbeta": ((), "number of samples times inverse temperature; none of a level set", "1"),
     "mean_excess": ((), "the reference's mean of K_n", "nat per sample"),
     "share_error": ((), "absolute error of the reference's masses", "1"),
@@ -107,28 +102,39 @@ _AGAINST: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 def _comparison(
-    references: References,
-    data: xr.Dataset,
-    found: Mapping[str, Reference],
-    known: Sequence[LearningCoefficient | None],
-) -> xr.Dataset:
-    """Compare a population with the references that were `found`."""
+    references: References, simplicity: Simplicity, data: xr.Dataset, found: Mapping[str, Reference], posterior: Scored
+) -> tuple[xr.Dataset, Scored]:
+    """Compare a population with the references that were `found`; also return its scores."""
     scenario = references.scenario
+    level = scenario.verdict.level
     counts = data["count"].values
-    resampled = resampled_shares(counts[-1], scenario.problem.seed)
     share = counts / counts.sum(axis=1, keepdims=True)
-    low, high = share_interval(counts, scenario.verdict.level)
-    ranks = [c.rank if c else None for c in known]
-    rows = {name: _against(reference, references, data, resampled, ranks) for name, reference in found.items()}
+    low, high = share_interval(counts, level)
+    particles = simplicity.particles(data.final_position.values)
+    draws = {name: simplicity.draws(each.measure) if name != "posterior" else posterior for name, each in found.items()}
+    rows = {
+        name: _against(reference, references, data)
+        | {
+            "preference": preferences(particles, draws[name], level),
+            "reference_score": np.array(draws[name].medians),
+        }
+        for name, reference in found.items()
+    }
     missing = {name: np.full_like(value, 0 if value.dtype == bool else np.nan)
                for name, value in rows["posterior"].items()}  # fmt: skip
-    over_time = preference(counts[:, : len(ranks)], found["posterior"].mass[: len(ranks)], ranks)
-    return xr.Dataset(
+    apart = agreement(particles, posterior, simplicity.radii[MIDDLE], scenario.problem.prior.scale, level)
+    comparison = xr.Dataset(
         {
             "occupancy": labelled(
                 ("time", "stratum", "bound"), np.stack([share, low, high], axis=-1), "share of the population"
             ),
-            "preference_over_time": labelled("time", over_time, "preference for simpler strata than the posterior's"),
+            "agreement": labelled(
+                "bound", list(apart), "least share of particles at other places of W0 than the posterior's draws"
+            ),
+            "median_score": labelled("score", particles.medians, "median score at nbeta and the middle radius"),
+            "not_reached": scalar(
+                particles.not_reached, "share of particles whose solution the posterior does not reach"
+            ),
             **{
                 name: labelled(
                     ("reference", *dims), np.stack([rows.get(r, missing)[name] for r in REFERENCES]), words, units
@@ -142,43 +148,66 @@ def _comparison(
             along_stratum=data.along_stratum.values,
             reference=texts(REFERENCES),
             bound=texts(BOUNDS),
-            tube_factor=TUBE_FACTORS,
+            score=texts(SCORES),
+            nbeta_factor=NBETA_FACTORS,
+            radius=simplicity.radii,
         ),
     )
+    return comparison, particles
 
 
-def _against(
-    reference: Reference, references: References, data: xr.Dataset, resampled: Array, ranks: Ranks
-) -> dict[str, npt.NDArray[np.generic]]:
+def _against(reference: Reference, references: References, data: xr.Dataset) -> dict[str, npt.NDArray[np.generic]]:
     """Compare a population's last frame with one reference; see _AGAINST."""
-    strata, tail = len(ranks), (1 - references.scenario.verdict.level) / 2
-    measure, mass, tubes = reference.measure, reference.mass, reference.masses
-    along = references.along(reference)
-    share_error = measure.share_error if math.isfinite(measure.share_error) else 0.0
-    # An error in a reference's masses moves the preference by at most twice that, relative to the mass on W0.
-    slack = 2 * share_error / max(mass[:strata].sum(), share_error, 1e-300)
-    samples = preference(resampled[:, :strata], mass[:strata], ranks)
-    low, high = np.nanquantile(samples, [tail, 1 - tail]) if np.isfinite(samples).any() else (math.nan, math.nan)
-    counts = data["count"].values[-1, :strata]
-    value = float(preference(counts.astype(float), mass[:strata], ranks))
-    by_tube = [
-        preference(row[:strata], tube[:strata], ranks)
-        for row, tube in zip(data.tube_count.values.astype(float), tubes, strict=True)
-    ]
+    measure, along = reference.measure, references.along(reference)
     found = {
-        "reference_mass": mass,
+        "reference_mass": reference.mass,
         "along_mass": along,
-        "preference": [value, np.minimum(low, value) - slack, np.maximum(high, value) + slack],
-        "preference_by_tube": by_tube,
         "distance_along": _distances(data, along, references.edges),
-        "reference_slack": slack,
         "nbeta": measure.nbeta,
         "mean_excess": measure.mean(references.energy(measure.points)),
-        "share_error": share_error,
+        "share_error": measure.share_error if math.isfinite(measure.share_error) else 0.0,
         "converged": measure.converged,
         "capped": measure.capped,
     }
     return {name: np.asarray(value) for name, value in found.items()}
+
+
+def scores_of(points: Scored, simplicity: Simplicity) -> xr.Dataset:
+    """Return solutions and scores of particles or of a reference's draws as a Dataset; nan where not reached."""
+    own = points.own()
+    dims, nowhere = ("scored", "nbeta_factor", "radius"), "; nan: not reached by the posterior"
+    return xr.Dataset(
+        {
+            "solution": labelled(("scored", "parameter"), points.solutions, "end of the gradient flow of K"),
+            "free_energy": labelled(
+                dims, np.moveaxis(own.free_energy, -1, 0), f"local free energy F at the solution{nowhere}", "nat"
+            ),
+            "local_learning_coefficient": labelled(
+                dims, np.moveaxis(own.coefficient, -1, 0), f"local learning coefficient at the solution{nowhere}"
+            ),
+        },
+        coords=coordinates(
+            parameter=texts(simplicity.problem.prior.names), nbeta_factor=NBETA_FACTORS, radius=simplicity.radii
+        ),
+    )
+
+
+def _posterior_scores(points: Scored, simplicity: Simplicity) -> xr.Dataset:
+    """Return the scores of the posterior's draws, with the draws, their weights, and the map of scores, if any."""
+    found = scores_of(points, simplicity).assign(
+        scored_draw=labelled(("scored", "parameter"), points.points, "draws from the posterior that are scored"),
+        scored_weight=labelled("scored", points.weights, "weight of each of these draws"),
+    )
+    surface = simplicity.surface(_PIXELS)
+    if surface is None:
+        return found
+    axes, free_energy, coefficient = surface
+    names = ("map_x", "map_y")[: len(axes)]
+    where = "at nbeta and the middle radius"
+    return found.assign(
+        map_free_energy=labelled(names[::-1], free_energy.T, f"local free energy F {where}", "nat"),
+        map_local_learning_coefficient=labelled(names[::-1], coefficient.T, f"local learning coefficient {where}"),
+    ).assign_coords(coordinates(**dict(zip(names, axes, strict=True))))
 
 
 def _distances(data: xr.Dataset, along: Array, all_edges: Array) -> Array:

@@ -26,7 +26,7 @@ from sandbox.tools.errors import InputError
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
-CONVENTIONS, OLDER = "sandbox-2", ("sandbox-1",)
+CONVENTIONS, OLDER = "sandbox-3", ("sandbox-1", "sandbox-2")
 GROUPS = ("posterior",)
 TOGETHER = ("populations", "comparison")
 
@@ -39,13 +39,18 @@ def assemble(
     posterior: xr.Dataset,
     comparisons: Mapping[str, xr.Dataset],
     measurements: Mapping[str, xr.Dataset],
+    *,
+    look: bool = False,
 ) -> xr.DataTree:
-    """Return the tree of a run.
+    """Return the tree of a run; `look` says that the run was made smaller than the scenario asks.
 
     Without populations there is no comparison, without measurements no group for them. The root has attributes only:
     its coordinates would be inherited by /populations, where a population may have the name of one.
     """
-    groups = {"/": xr.Dataset(attrs=_provenance(scenario)), "/posterior": posterior}
+    groups = {
+        "/": xr.Dataset(attrs={**_provenance(scenario), "look": "yes" if look else "no"}),
+        "/posterior": posterior,
+    }
     groups |= {f"/populations/{name}": data for name, data in populations.items()}
     if populations:
         joined = xr.concat(comparisons.values(), "population", data_vars="all")
@@ -59,6 +64,7 @@ def _provenance(scenario: Scenario) -> dict[str, str]:
     return {
         "title": scenario.name,
         "question": scenario.question,
+        "reading": scenario.answer,
         "source": scenario.source,
         "scenario": scenario.text,
         "scenario_file": scenario.filename,

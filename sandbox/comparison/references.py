@@ -2,7 +2,9 @@
 
 - posterior: exp(-nbeta L_n) φ;
 - tempered: the same with nbeta such that its mean loss is the population's;
-- level_set: the prior (for a flat prior: volume) on the set {K_n <= the population's mean loss}.
+- level_set: the prior (for a flat prior: volume) on the set {K_n <= the population's mean loss}. It has no spread in
+  loss beyond that level, as the posterior has: half of its own points may lie above its mean. So the posterior differs
+  from it too; exact posterior draws may be simpler or less simple than their level set.
 By default they are integrated by quadrature for up to two parameters, and sampled for more.
 """
 
@@ -59,6 +61,11 @@ def coefficients(scenario: Scenario) -> list[LearningCoefficient | None]:
             derived = stated
         result.append(derived)
     return result
+
+
+def equally_singular(known: Sequence[LearningCoefficient | None]) -> bool:
+    """Return whether all strata are known to have the same λ and m; false without strata."""
+    return None not in known and len({each.rank for each in known if each}) == 1
 
 
 @dataclass(frozen=True)

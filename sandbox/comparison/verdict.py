@@ -1,164 +1,192 @@
-"""The verdict: whether a population reaches simpler solutions than a reference, with its reason and its warnings."""
+"""The verdict: whether a population reaches simpler solutions than a reference, with its reason and its warnings.
+
+Two scores decide (`simplicity`): the local learning coefficient says which side is more singular, the local free energy
+at equal singularity says which side is flatter. A sign must be the same at every radius and nbeta.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from sandbox.comparison.edges import unstable
+from sandbox.comparison.law import Law, kind
+from sandbox.comparison.local_posterior import NBETA_FACTORS
 from sandbox.comparison.references import REFERENCES
+from sandbox.comparison.simplicity import MIDDLE, SCORES
 from sandbox.dynamics.population import Population
-from sandbox.dynamics.stability.growth import NOTIONS
 from sandbox.model.labelled import coordinates, labelled, scalar, texts
-from sandbox.model.strata import DIVERGED, ELSEWHERE
+from sandbox.model.strata import DIVERGED
 from sandbox.scenario.scenario import Scenario
+from sandbox.tools.arrays import Array
 
-SIMPLER, SAME, LESS_SIMPLE, UNDECIDED = "simpler", "same", "less simple", "undecided"
+MORE_SINGULAR, FLATTER, EQUAL = "more singular", "flatter", "equally simple"
+LESS_SINGULAR, SHARPER, UNDECIDED = "less singular", "sharper", "undecided"
 
-LEAST_EDGE = 0.01
-"""The least multiple of the step size at which a warning is given if mean squares grow. If they grow at a smaller
-multiple, particles are not driven off by the step's length but by noise that does not vanish where the slope does."""
+SIMPLER, LESS_SIMPLE = (MORE_SINGULAR, FLATTER), (LESS_SINGULAR, SHARPER)
+"""The verdicts that call a population simpler, and less simple, than a reference."""
 
 MEANING = {
-    SIMPLER: "reaches simpler solutions than",
-    SAME: "is as simple as",
-    LESS_SIMPLE: "reaches less simple solutions than",
+    MORE_SINGULAR: "reaches more singular solutions than",
+    FLATTER: "reaches flatter solutions than",
+    EQUAL: "reaches solutions as simple as those of",
+    LESS_SINGULAR: "reaches less singular solutions than",
+    SHARPER: "reaches sharper solutions than",
     UNDECIDED: "is undecided against",
 }
+
+_FLATNESS = {MORE_SINGULAR: FLATTER, LESS_SINGULAR: SHARPER}
+"""The verdict where λ is known to be the same everywhere, by the verdict that λ_n at this n gives."""
 
 CAUSES = ("diverged", "other nbeta", "still moving", "capped")
 """The causes of warnings."""
 
+_SYMBOLS = {"free_energy": "F", "local_learning_coefficient": "λ_n"}
+_UNITS = {"free_energy": " nat", "local_learning_coefficient": ""}
+
+
+class _Verdict(NamedTuple):
+    """A verdict with the score that decides it and the reason."""
+
+    word: str
+    score: str
+    reason: str
+    hindrance: str = ""
+
 
 def decide(
-    scenario: Scenario, population: Population, comparison: xr.Dataset, posterior: xr.Dataset, near: xr.Dataset
+    scenario: Scenario,
+    population: Population,
+    comparison: xr.Dataset,
+    near: xr.Dataset,
+    law: Law,
+    *,
+    equally_singular: bool = False,
 ) -> xr.Dataset:
-    """Return a comparison with a verdict and its reason for every reference, warnings, and stability added.
+    """Return a comparison with a verdict and its reason for every reference, the law, warnings, and stability added.
 
-    `near` is the `stability_map` of the population. A text is empty if there is no warning or no reason.
+    `near` is the `stability_map` of the population. `equally_singular` says that all strata have the same λ and m: then
+    λ_n can differ only because n is small, and a difference is one of flatness. A text is empty if there is nothing to
+    say.
     """
-    found = [_verdict(scenario, comparison, posterior, k) for k in range(len(REFERENCES))]
-    verdicts, reasons = zip(*found, strict=True)
-    unstable = labelled("stratum", texts(_unstable(near)), "warning of a step above an edge of stability")
+    found = [_verdict(scenario, comparison, k, equally_singular) for k in range(len(REFERENCES))]
+    verdicts, scores, reasons, hindrances = zip(*found, strict=True)
+    edges = labelled("stratum", texts(unstable(near)), "warning of a step above an edge of stability")
     warnings = texts(_warnings(scenario, population, comparison))
     words = {
-        "verdict": labelled("reference", texts(verdicts), "simpler, same, less simple, or undecided"),
+        "verdict": labelled("reference", texts(verdicts), ", ".join(MEANING)),
+        "deciding_score": labelled("reference", texts(scores), "score that the verdict rests on"),
         "reason": labelled("reference", texts(reasons), "reason of the verdict"),
+        "hindrance": labelled("reference", texts(hindrances), "fact that limits the verdict, or keeps it undecided"),
+        "agreement_words": scalar(_agreement(comparison), "whether the particles are where the posterior is"),
+        "confidence": scalar(scenario.verdict.level, "confidence level of the intervals"),
+        "kind": scalar(kind(population), "sgd: with gradient noise; descent: without; sampler: follows the posterior"),
+        "law": scalar(law.name, "law at work"),
+        "law_words": scalar(law.sentence, "the law with the numbers that show it"),
         "warning": labelled("cause", warnings, "fact that could make the verdict mislead"),
         "no_linearisation": scalar(near.attrs["reason"], "reason for which the steps have no linearisation"),
     }
-    stability = near.assign(unstable=unstable).reindex(stratum=comparison.stratum, fill_value={"unstable": ""})
+    stability = near.assign(unstable=edges).reindex(stratum=comparison.stratum, fill_value={"unstable": ""})
+    # Without strata the fill value alone decides the type, and NumPy's own texts have no lasting format in a store.
+    stability["unstable"] = stability.unstable.astype(object)
     return comparison.merge(stability).assign(words).assign_coords(coordinates(cause=texts(CAUSES)))
 
 
-def _verdict(scenario: Scenario, comparison: xr.Dataset, posterior: xr.Dataset, k: int) -> tuple[str, str]:
-    """Return the verdict against the k-th reference and its reason."""
+def _verdict(scenario: Scenario, comparison: xr.Dataset, k: int, equally_singular: bool) -> _Verdict:
+    """Return the verdict against the k-th reference."""
     row = comparison.isel(reference=k)
-    hindrance = _hindrance(scenario, comparison, row, posterior)
+    hindrance = _hindrance(scenario, comparison, row)
     if hindrance:
-        return UNDECIDED, hindrance
-    if len(_kinds(posterior)) == 1:
-        return SAME, f"all strata have the same λ and m: none is simpler, whatever the shares{_shifts(row)}"
-    if not row.converged:
-        return UNDECIDED, f"the posterior method did not converge ({posterior.attrs['posterior_method']})"
-    rules = scenario.verdict
-    value, low, high = (float(bound) for bound in row.preference)
-    interval = f"preference {value:+.3f}, {rules.level:.0%} interval [{low:+.3f}, {high:+.3f}]"
-    if -rules.margin <= low and high <= rules.margin:
-        return SAME, f"{interval} lies within the margin of {rules.margin:g}"
-    if low <= 0 <= high:
-        return UNDECIDED, f"{interval} holds 0 and exceeds the margin of {rules.margin:g}; {_power(scenario, row)}"
-    signs = np.sign(row.preference_by_tube.values)
-    if not (signs == np.sign(value)).all():
-        return UNDECIDED, f"{interval}, but its sign changes with the tubes' radius halved or doubled"
-    return (SIMPLER, f"{interval} lies above 0") if value > 0 else (LESS_SIMPLE, f"{interval} lies below 0")
+        return _Verdict(UNDECIDED, "", hindrance, hindrance)
+    ordered = row.preference.transpose("score", "nbeta_factor", "radius", "bound").sel(score=list(SCORES))
+    word, score, why = judge(ordered.values, scenario.verdict.margin)
+    if equally_singular and word in _FLATNESS:
+        word, why = _FLATNESS[word], "λ is the same on all strata: λ_n differs because n is small"
+    shown = [score] if score else SCORES[::-1]
+    numbers = "; ".join(_numbers(comparison, row, each) for each in shown)
+    return _Verdict(word, score, f"{numbers}; {why}" if why else numbers, why)
 
 
-def _hindrance(scenario: Scenario, comparison: xr.Dataset, row: xr.Dataset, posterior: xr.Dataset) -> str:
+class _Sign(NamedTuple):
+    """The signs of a preference over all radii and nbeta: all above 0, all below, some of each; all in the margin."""
+
+    above: bool
+    below: bool
+    mixed: bool
+    within: bool
+
+    @classmethod
+    def of(cls, preference: Array, margin: float) -> _Sign:
+        """Return the signs of a preference with its interval, shape (NBETA_FACTORS, radii, 3)."""
+        low, high = preference[..., 1], preference[..., 2]
+        mixed = bool((low > 0).any() and (high < 0).any())
+        return cls(
+            bool((low > 0).all()),
+            bool((high < 0).all()),
+            mixed,
+            bool((low >= -margin).all() and (high <= margin).all()),
+        )
+
+
+def judge(preferences: Array, margin: float) -> tuple[str, str, str]:
+    """Return the verdict, the score that it rests on, and the fact that limits it; the last two may be empty.
+
+    `preferences` are those of `simplicity.preferences`. A preference counts as equal within `margin`.
+    """
+    free, singular = (_Sign.of(preference, margin) for preference in preferences)
+    energy, coefficient = SCORES
+    if free.within and singular.within:
+        return EQUAL, "", "all intervals are within the margin"
+    if singular.mixed or free.mixed:
+        score = coefficient if singular.mixed else energy
+        return UNDECIDED, "", f"the sign by {_SYMBOLS[score]} changes with radius or n"
+    if (singular.above and free.below) or (singular.below and free.above):
+        return UNDECIDED, "", "the two scores have opposite signs"
+    if singular.above or singular.below:
+        return (MORE_SINGULAR if singular.above else LESS_SINGULAR), coefficient, ""
+    if free.above or free.below:
+        besides = "" if singular.within else "λ_n is undecided"
+        return (FLATTER if free.above else SHARPER), energy, besides
+    return UNDECIDED, "", "no sign is sure at every radius and n"
+
+
+def _hindrance(scenario: Scenario, comparison: xr.Dataset, row: xr.Dataset) -> str:
     """Return the reason for which no verdict is possible; empty if there is none."""
-    rules, last = scenario.verdict, comparison.isel(time=-1).occupancy.sel(bound="estimate")
-    gone, away = float(last.sel(stratum=DIVERGED)), float(last.sel(stratum=ELSEWHERE))
+    rules = scenario.verdict
+    gone = float(comparison.occupancy.isel(time=-1).sel(stratum=DIVERGED, bound="estimate"))
     if gone > rules.diverged:
         return f"{gone:.2%} of the particles diverged; at most {rules.diverged:.2%} may"
     if not np.isfinite(row.reference_mass).all():
         return "no such law exists: the prior has no weights to make up so small, or so large, a mean loss"
-    if not math.isfinite(float(row.preference.sel(bound="estimate"))):
-        return "nothing of the population or of the reference lies on W0 at this loss"
-    expected = float(row.reference_mass.sel(stratum=ELSEWHERE))
-    if away > expected + rules.elsewhere:
-        share = f"{away:.1%} of the particles but {expected:.1%} of the reference are in no stratum's tube"
-        return f"{share}; at most {rules.elsewhere:.0%} more may"
-    unknown = [name for name, (value, _) in _coefficients(posterior).items() if not math.isfinite(value)]
-    return f"λ is neither known nor stated for {', '.join(unknown)}" if unknown else ""
+    if not row.converged:
+        return "the posterior method did not converge"
+    return ""
 
 
-def _coefficients(posterior: xr.Dataset) -> dict[str, tuple[float, float]]:
-    """Return (λ, m) of each stratum."""
-    pairs = zip(posterior.learning_coefficient.values, posterior.multiplicity.values, strict=True)
-    named = dict(zip(map(str, posterior.stratum.values), pairs, strict=True))
-    return {name: (float(a), float(m)) for name, (a, m) in named.items() if name not in (ELSEWHERE, DIVERGED)}
+def _numbers(comparison: xr.Dataset, row: xr.Dataset, score: str) -> str:
+    """Return as text both sides' medians of a score and the preference by it."""
+    ours, theirs = (float(side.sel(score=score)) for side in (comparison.median_score, row.reference_score))
+    value, low, high = (
+        float(bound) for bound in row.preference.sel(score=score, nbeta_factor=NBETA_FACTORS[0]).isel(radius=MIDDLE)
+    )
+    medians = f"{_SYMBOLS[score]} {_text(ours)} against {_text(theirs)}{_UNITS[score]}"
+    return f"{medians}, preference {value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _kinds(posterior: xr.Dataset) -> set[tuple[float, float]]:
-    return set(_coefficients(posterior).values())
+def _text(value: float) -> str:
+    return f"{round(value, 3):.3g}" if math.isfinite(value) else "not reached"
 
 
-def _shifts(row: xr.Dataset) -> str:
-    """Return as text how far positions along strata are from the reference's; they may differ though λ does not."""
-    far = [
-        f"{name} {distance:.3g}"
-        for name, distance in zip(row.along_stratum.values, row.distance_along.values, strict=True)
-        if math.isfinite(distance)
-    ]
-    return f"; mean distance of positions along {', '.join(far)}" if far else ""
-
-
-def _power(scenario: Scenario, row: xr.Dataset) -> str:
-    """Return as text how many particles would decide it if the preference were its estimate.
-
-    The interval must either leave out 0 or lie within the margin. Its half-width is the particles' part, which shrinks
-    like 1 / sqrt(particles), plus `reference_slack`.
-    """
-    value, low, high = (float(bound) for bound in row.preference)
-    wanted = max(abs(value), scenario.verdict.margin - abs(value))
-    fixed = float(row.reference_slack)
-    have = max(value - low, high - value) - fixed
-    if wanted <= fixed:
-        return "more particles would not decide it, as the reference's own error is too large"
-    return f"about {_rounded_up(scenario.sizes.particles * (have / (wanted - fixed)) ** 2):,} particles would decide it"
-
-
-def _rounded_up(number: float) -> int:
-    """Return the number with two digits, rounded up."""
-    unit = 10 ** max(math.floor(math.log10(max(number, 1))) - 1, 0)
-    return int(math.ceil(number / unit) * unit)
-
-
-def _unstable(near: xr.Dataset) -> list[str]:
-    """Return for each stratum a warning if the step is above a threshold there; else an empty text.
-
-    Above a threshold the step itself, not the loss, determines where particles end.
-    """
-    found = []
-    for name in near.stratum.values:
-        share, growth, threshold = (
-            dict(zip(NOTIONS, near[key].sel(stratum=name).values.tolist(), strict=True))
-            for key in ("stable_share", "growth", "threshold")
-        )
-        typical = f"a typical particle {'is driven away' if growth['almost sure'] > 0 else 'is not'}"
-        found.append("")
-        for notion, least, meaning in (
-            # At an edge of 0 any step leads away: the loss itself falls there, as that of samples may.
-            ("deterministic", 0.0, "a step overshoots"),
-            ("mean square", LEAST_EDGE, f"mean squares grow though a step without noise does not overshoot; {typical}"),
-        ):
-            if share[notion] < 1 and threshold[notion] > least:
-                where = f"at {1 - share[notion]:.0%} of the points of {name}"
-                edge = f"the edge is at {threshold[notion]:.3g} times this step size, at the median point"
-                found[-1] = f"{meaning}, {where} ({edge}): the step, not the loss, moves particles there"
-                break
-    return found
+def _agreement(comparison: xr.Dataset) -> str:
+    """Return as text whether the particles are distributed along W0 as the posterior is."""
+    value, low, high = (float(bound) for bound in comparison.agreement)
+    if low > 0:
+        share = f"{value:.0%} [{low:.0%}, {high:.0%}]"
+        return f"is not where the posterior is: at least {share} of it is at other places of W0"
+    return f"is where the posterior is along W0, as far as is seen (at most {max(high, 0.0):.0%} at other places)"
 
 
 def _warnings(scenario: Scenario, population: Population, comparison: xr.Dataset) -> list[str]:
@@ -174,9 +202,10 @@ def _warnings(scenario: Scenario, population: Population, comparison: xr.Dataset
             f"it follows the posterior at nbeta = {followed:g}; the one it is judged by is at {nbeta:g}"
         )
     half = int(np.argmin(np.abs(comparison.time.values - comparison.time.values[-1] / 2)))
-    change = float(comparison.preference_over_time[-1] - comparison.preference_over_time[half])
-    if abs(change) > scenario.verdict.margin:
-        found["still moving"] = f"still moving: the preference changed by {change:+.3f} over the last half of the run"
+    shares = comparison.occupancy.sel(bound="estimate")
+    change = float(np.abs(shares[-1] - shares[half]).sum()) / 2
+    if change > scenario.verdict.margin:
+        found["still moving"] = f"still moving: {change:.1%} of it changed strata over the last half of the run"
     if comparison.capped.sel(reference="tempered"):
         found["capped"] = "the population's mean loss is below that of the tempered posterior at its largest nbeta"
     return list(found.values())

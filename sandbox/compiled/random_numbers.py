@@ -229,10 +229,21 @@ def key(seed: int, purpose: str) -> npt.NDArray[np.uint32]:
 
     NumPy's SeedSequence mixes both: seeds n and n + 1, or two purposes, give unrelated keys.
     """
-    words = [
-        int(word) for word in np.frombuffer(purpose.encode().ljust(4 * -(-len(purpose.encode()) // 4), b"\0"), "<u4")
-    ]
-    return np.random.SeedSequence(seed, spawn_key=words).generate_state(2, np.uint32).astype(np.uint32)
+    return _mixed(seed, purpose).generate_state(2, np.uint32).astype(np.uint32)
+
+
+def derived_seed(seed: int, purpose: str, index: int = 0) -> int:
+    """Return the seed below 2^63 of a purpose's data set, repeat or chain number `index`.
+
+    Never add the index to the seed: then the runs of two neighbouring seeds share all but one of their data sets.
+    """
+    return int(_mixed(seed, purpose, index).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _mixed(seed: int, purpose: str, *index: int) -> np.random.SeedSequence:
+    encoded = purpose.encode()
+    words = np.frombuffer(encoded.ljust(4 * -(-len(encoded) // 4), b"\0"), "<u4").tolist()
+    return np.random.SeedSequence(seed, spawn_key=(*words, *index))
 
 
 def philox(counter: npt.NDArray[np.uint32], key_words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

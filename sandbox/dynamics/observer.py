@@ -22,6 +22,10 @@ _TOGETHER = 1 << 17
 """The number of particles processed together; this limits the memory for distances and losses."""
 
 
+SCORED = 10_000
+"""The most particles whose last positions are kept, for scores of their simplicity."""
+
+
 class Observer:
     """The recorder of one population: its frames, counts and averages of all particles, positions of the first few.
 
@@ -37,6 +41,7 @@ class Observer:
         self.along_strata, self.edges = zero_set.along_strata, along_edges(problem, bins)
         frames = len(self.times)
         self.position = np.empty((frames, self.kept, len(problem.prior.names)), np.float32)
+        self.final_position = np.empty((min(SCORED, sizes.particles), len(problem.prior.names)))
         self.count = np.zeros((frames, len(self.names)), np.int64)
         self.mean_excess = np.full(frames, np.nan)
         self.excess_error = np.full(frames, np.nan)
@@ -54,6 +59,8 @@ class Observer:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             self.position[frame] = points[: self.kept]
+        if frame == len(self.times) - 1:
+            self.final_position[:] = points[: len(self.final_position)]
         self._waiting.append((frame, points))
         if sum(len(points) for _, points in self._waiting) >= _TOGETHER:
             self.finish()
@@ -142,6 +149,7 @@ def _start(population: Population) -> str:
 
 _VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "position": (("time", "particle", "parameter"), "positions of the first particles", "1"),
+    "final_position": (("scored", "parameter"), "positions of the particles that are scored, at the last time", "1"),
     "count": (("time", "stratum"), "particles in each stratum's tube, elsewhere, or diverged", "particles"),
     "mean_excess": (("time",), "mean of K_n = L_n - S_n over particles not diverged", "nat per sample"),
     "excess_error": (("time",), "standard error of mean_excess", "nat per sample"),

@@ -33,6 +33,8 @@ class Measurement(Settings):
     name: ClassVar[str]
     quick: ClassVar[dict[str, int]] = {}
     """Settings for a look instead of an answer."""
+    needs_strata: ClassVar[bool] = False
+    """Whether there is nothing to measure in a scenario that lists no strata."""
 
     def check(self, problem: Problem, record: Record | None) -> None:
         """Raise InputError if this cannot be measured. `record` is kept of the particles; None without any."""

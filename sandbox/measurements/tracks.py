@@ -10,6 +10,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from sandbox.dynamics.rules.base import Rule
+from sandbox.dynamics.stability.edge import edge
+from sandbox.dynamics.stability.step import NotLinearError
 from sandbox.expressions.parsing import symbol
 from sandbox.expressions.quantity import QUANTILES, Quantity
 from sandbox.model.prior import Prior
@@ -48,7 +50,11 @@ class Track:
         rates = rule.rates(moves * np.minimum(times, steps - 1), moves * steps)
         followed = rule.nbeta_or(nbeta) if rule.follows == "posterior" else None
         rates = rates if followed is None else followed * rates
-        return cls(positions.astype(np.float64), times.astype(np.float64), rates, rule.edge(), followed)
+        try:
+            limit: float | None = edge(rule, moves * steps)
+        except NotLinearError:
+            limit = None
+        return cls(positions.astype(np.float64), times.astype(np.float64), rates, limit, followed)
 
     @property
     def last(self) -> Array:

@@ -21,6 +21,8 @@ _FINE = 1e-3
 """A step this short, relative to the requested distance `within`, is the last."""
 _STRAY = 10.0
 """A point is given up only this many times `within` from its start: near a singular point a step may overshoot."""
+_CORRECTIONS = 2
+"""The number of times that a point is moved along the solutions, towards the nearest one."""
 _INDEPENDENT = 1e-10
 """The least determinant of the correlations of the equations' slopes for which the equations count as independent."""
 
@@ -35,9 +37,11 @@ class Projection:
     def __call__(self, points: Array, within: float = np.inf) -> Array:
         """Return the end points (N, D) of Gauss-Newton steps from `points` (N, D); inf for points whose steps fail.
 
-        The result is exact if every equation is `w = constant`. Otherwise the distance to it exceeds the distance to
-        the solutions by a term of second order in it. Points further away than `within` may be given up (inf): most
-        points are far away, and finding their exact distances would be most of the work.
+        The result is the nearest solution if all equations are affine. Otherwise the end points are moved twice along
+        the solutions, towards the nearest one. The distance to the result is never less than that to the solutions. It
+        exceeds it if the solutions bend within it, most of all near a singular point; and from a point at which slopes
+        lead to a farther branch, like the axis within a cusp. Points further away than `within` may be given up (inf):
+        most points are far away, and finding their exact distances would be most of the work.
         """
         result = points.copy()
         if self.constants is not None:
@@ -53,6 +57,7 @@ class Projection:
                 result[near] = points[near] - (points[near] @ directions + offsets) @ directions.T
             else:
                 self._descend(points[near].T, near, result, within)
+                self._correct(points, near, result, within)
         return result
 
     @functools.cached_property
@@ -115,16 +120,11 @@ class Projection:
 
     def _descend(self, here: Array, active: npt.NDArray[np.int64], result: Array, within: float) -> None:
         """Take steps from `here` (D, N) and write their end points to the rows `active` (N,) of `result`."""
-        # Steps shrink quadratically: after one of length 1e-3 times `within`, the next is a millionth of `within`.
-        still_at = max(_STILL, _FINE * min(within, 0.1)) if np.isfinite(within) else _STILL
-        size, start = len(self.equations), here
+        still_at, start = _still(within), here
         for _ in range(_STEPS):
             if not len(active):
                 return
-            found = self._evaluate(*here)
-            values, slopes = np.stack(found[:size]), np.repeat(self._constant, here.shape[1], axis=2)
-            for (k, axis), derivative in zip(self._varying, found[size:], strict=True):
-                slopes[k, axis] = derivative
+            values, slopes = self._linearised(here)
             move, steepness = least_move(slopes, values)
             here = here - move
             length = _norm(move)
@@ -134,6 +134,36 @@ class Projection:
             result[active[arrived]] = here[:, arrived].T
             goes_on = ~still & (_norm(here - start) <= _STRAY * within)
             active, here, start = active[goes_on], here[:, goes_on], start[:, goes_on]
+
+    def _correct(self, points: Array, active: npt.NDArray[np.int64], result: Array, within: float) -> None:
+        """Replace the rows `active` of `result` (N, D) by solutions nearer to `points` (N, D), if any are found.
+
+        The equations are linearised at the solution that was reached; the nearest solution of the linear ones is the
+        start of new steps. Without this a point's steps end where its slopes lead, which is not the nearest place.
+        """
+        active = active[np.isfinite(result[active]).all(axis=1)]
+        for _ in range(_CORRECTIONS):
+            start, here = points[active].T, result[active].T
+            values, slopes = self._linearised(here)
+            away = start - here
+            guess = start - least_move(slopes, values + np.einsum("mdn,dn->mn", slopes, away))[0]
+            # A move of length t shortens a distance d by t^2 / 2 d; below a hundredth of the last step it is left out.
+            moved = np.flatnonzero(_dot(guess - here, guess - here) > 0.02 * _still(within) * _norm(away))
+            active, reached = active[moved], np.full((len(moved), len(points.T)), np.inf)
+            if not len(active):
+                return
+            self._descend(guess[:, moved], np.arange(len(moved)), reached, within)
+            nearer = _norm(reached.T - start[:, moved]) < _norm(away[:, moved])
+            active = active[nearer]
+            result[active] = reached[nearer]
+
+    def _linearised(self, here: Array) -> tuple[Array, Array]:
+        """Return the equations' values (M, N) and slopes (M, D, N) at `here` (D, N)."""
+        found, size = self._evaluate(*here), len(self.equations)
+        slopes = np.repeat(self._constant, here.shape[1], axis=2)
+        for (k, axis), derivative in zip(self._varying, found[size:], strict=True):
+            slopes[k, axis] = derivative
+        return np.stack(found[:size]), slopes
 
 
 def least_move(slopes: Array, values: Array) -> tuple[Array, Array]:
@@ -160,6 +190,14 @@ def least_move(slopes: Array, values: Array) -> tuple[Array, Array]:
         inverse = np.linalg.pinv(slopes[:, :, dependent].transpose(2, 0, 1))
         move[:, dependent] = np.einsum("ndm,mn->dn", inverse, values[:, dependent])
     return move, np.sqrt(steepness)
+
+
+def _still(within: float) -> float:
+    """Return the length of the last step.
+
+    Steps shrink quadratically: after one of length 1e-3 times `within`, the next is a millionth of `within`.
+    """
+    return max(_STILL, _FINE * min(within, 0.1)) if np.isfinite(within) else _STILL
 
 
 def _dot(a: Array, b: Array) -> Array:

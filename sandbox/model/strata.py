@@ -138,8 +138,8 @@ class ZeroSet:
         """Return the distance of points (N, D) to stratum k, shape (N,); inf if the projection onto it fails.
 
         It may also be inf if it is more than `within`; this saves most of the time. It is inf for points that are not
-        finite. It is exact if the stratum is linear. Otherwise it is the distance to the point that Gauss-Newton steps
-        reach, which exceeds the true distance by a term of second order in that distance.
+        finite. It is exact if the stratum is linear; else it is that to the point which `Projection` reaches, and may
+        exceed the true distance where the stratum bends within it, as near a singular point.
         """
         return self._nearest(points, k, within)[1]
 

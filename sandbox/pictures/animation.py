@@ -27,21 +27,19 @@ from PIL.GifImagePlugin import getdata
 from scipy.spatial import cKDTree
 
 from sandbox.model.strata import DIVERGED
+from sandbox.pictures.ground import draw_curve, draw_ground
 from sandbox.pictures.panels import (
-    INK,
-    PALE,
     AlongStratum,
     Cloud,
     Moving,
     Piles,
     Shares,
-    draw_curve,
-    draw_ground,
     population_handle,
     set_time_axis,
+    share_top,
     zero_set_handle,
 )
-from sandbox.pictures.scene import Scene, shortened, wrapped
+from sandbox.pictures.scene import INK, PALE, Scene, wrapped
 from sandbox.pictures.style import prepare, style, write_whole
 from sandbox.tools.errors import InputError
 
@@ -152,11 +150,13 @@ class Film:
         names = largest(scene, scene.along_strata, _ALONG)
         grid = place.subgridspec(1, len(names))
         panels: list[Moving] = []
-        for k, name in enumerate(names):
-            axes = self.figure.add_subplot(grid[0, k])
+        drawn = [self.figure.add_subplot(grid[0, k]) for k in range(len(names))]
+        for axes, name in zip(drawn, names, strict=True):
             panels.append(AlongStratum(axes, scene, name, self.shown))
-            axes.set_xlabel(shortened(scene.position_along(name), 18), parse_math=False)
-            axes.set_ylabel("density" if k == 0 else "")
+            axes.set_title(wrapped(f"along {name}", 18), parse_math=False)
+            axes.set_xlabel(wrapped(scene.position_along(name), 18), parse_math=False)
+            axes.set_ylabel(axes.get_ylabel() if axes is drawn[0] else "")
+        share_top(drawn)
         return panels
 
     def _shares(self, place: SubplotSpec) -> Moving:
@@ -165,7 +165,7 @@ class Film:
         set_time_axis(axes, scene)
         strata = [name for name in scene.strata if name != DIVERGED]
         for stratum, dashes in zip(largest(scene, strata, _STRATA), _DASHES, strict=False):
-            axes.plot([], [], color=INK, ls=dashes, lw=1, label=shortened(stratum, 14))
+            axes.plot([], [], color=INK, ls=dashes, lw=1, label=wrapped(stratum, 14))
             axes.axhline(float(scene.posterior.mass.sel(stratum=stratum)), color=INK, ls=dashes, lw=0.8)
             for name, colour in scene.colours.items():
                 axes.plot(scene.times, scene.occupancy(name)[:, scene.strata.index(stratum)], dashes, color=colour)
@@ -177,15 +177,16 @@ class Film:
 
     def _words(self) -> None:
         scene = self.scene
-        self.figure.suptitle(wrapped(scene.scenario.question, 100, 2), fontsize=10, parse_math=False)
+        self.figure.suptitle(wrapped(scene.scenario.question, 110), fontsize=10, parse_math=False)
         handles: list[Artist] = [population_handle(colour) for colour in scene.colours.values()]
         handles += [Patch(facecolor=PALE, edgecolor=INK, lw=0.8), zero_set_handle()]
         words = [
-            *(scene.caption(name, 20, view=False) for name in scene.colours),
+            *(wrapped(scene.caption(name, view=False), 40) for name in scene.colours),
             "posterior",
             "W0, the true parameters",
         ]
-        columns = max(1, min(len(words), _CHARACTERS // (8 + max(map(len, words)))))
+        widest = max(len(line) for word in words for line in word.split("\n"))
+        columns = max(1, min(len(words), _CHARACTERS // (8 + widest)))
         self.figure.legend(handles, words, loc="outside lower center", ncols=columns, frameon=False, borderaxespad=0)
 
 

@@ -1,4 +1,4 @@
-"""The figure of a run: positions of the particles, histograms along W0, and the share of each stratum over time."""
+"""The figure of a run: the answer; below it particles on the loss, histograms along W0, shares of strata over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.legend_handler import HandlerTuple
@@ -18,37 +17,34 @@ from matplotlib.patches import Patch
 
 from sandbox.comparison.occupancy import BOUNDS
 from sandbox.comparison.references import REFERENCES
-from sandbox.comparison.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED
+from sandbox.pictures.ground import draw_curve, draw_ground, ground_label
 from sandbox.pictures.panels import (
-    GREY,
-    INK,
-    PALE,
     AlongStratum,
     Cloud,
     Piles,
     Shares,
-    draw_curve,
-    draw_ground,
-    ground_label,
     population_handle,
     set_time_axis,
+    share_top,
     zero_set_handle,
 )
-from sandbox.pictures.scene import Scene, wrapped
+from sandbox.pictures.scene import GREY, INK, PALE, Scene, wrapped
+from sandbox.pictures.simplicity import HEIGHT, WIDTHS, answer_handles, draw_answer
 from sandbox.pictures.style import style, write_figure
+from sandbox.pictures.words import canvas, write_words
 
 DASHES = dict(zip(REFERENCES, ("-", "--", ":"), strict=True))
 """The line style of each reference."""
-WORDS = {SIMPLER: "simpler than", SAME: "same as", LESS_SIMPLE: "less simple than", UNDECIDED: "undecided against"}
-"""The verdicts in words, short enough for a legend."""
+LABELS = dict(
+    zip(REFERENCES, ("posterior", "tempered posterior, same mean loss", "level set of the same loss"), strict=True)
+)
+"""The references in a legend."""
 _SPREAD = [0.05, 0.5, 0.95]
 """The quantiles of derived quantities that are drawn."""
-_CHARACTERS = 13.5
-"""The number of characters, at the font size of the verdicts, that fit into an inch."""
 
 
 def figure(tree: xr.DataTree) -> Figure:
-    """Return the figure of a run: the loss with particles and W0, histograms along W0, occupancies over time.
+    """Return the figure of a run: the answer, the loss with particles and W0, histograms along W0, occupancies.
 
     Raises InputError if the tree is not the record of a run.
     """
@@ -64,23 +60,27 @@ def save_figure(tree: xr.DataTree, path: str | Path) -> None:
 
 def _draw(scene: Scene) -> Figure:
     along, strata = max(1, len(scene.along_strata)), len(scene.strata)
+    listed = bool(scene.scenario.problem.zero_set.strata)
     columns = [1 if along <= 3 else 2, 1 if strata <= 3 else 2]
     rows = max(-(-along // columns[0]), -(-strata // columns[1]))
     derived = len(scene.scenario.problem.derived)
     across = 1 if derived <= 3 else 2
     rows = max(rows, -(-derived // across))
-    widths = [5.2, 3.2 * columns[0] if scene.along_strata else min(1.2 + 0.75 * strata, 5.0), 2.9 * columns[1]]
-    widths += [2.9 * across] * bool(derived)
-    result = Figure(figsize=(sum(widths), max(5.0, 1.75 * rows) + 0.6 + 0.2 * len(scene.populations)))
-    FigureCanvasAgg(result)
-    result.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06, wspace=0.03)
-    grid = result.add_gridspec(1, len(widths), width_ratios=widths)
+    beside = [3.2 * columns[0] if scene.along_strata else min(1.2 + 0.75 * strata, 5.0), 2.9 * columns[1]]
+    widths = [5.2, *beside * listed, *[2.9 * across] * bool(derived)]
+    height = max(5.0, 1.75 * rows)
+    result, place = canvas(scene, max(sum(widths), sum(WIDTHS)), HEIGHT + height)
+    halves = place.subgridspec(2, 1, height_ratios=[HEIGHT, height])
+    draw_answer(result, halves[0, 0], scene)
+    grid = halves[1, 0].subgridspec(1, len(widths), width_ratios=widths)
     _landscape(result, grid[0, 0], scene)
-    _along(result, grid[0, 1], scene, columns[0])
-    _occupancies(result, grid[0, 2], scene, columns[1])
+    if listed:
+        _along(result, grid[0, 1], scene, columns[0])
+        _occupancies(result, grid[0, 2], scene, columns[1])
     if derived:
-        _derived(result, grid[0, 3], scene, across)
-    _words(result, scene, sum(widths))
+        _derived(result, grid[0, -1], scene, across)
+    handles = answer_handles(scene) | _handles() if listed else answer_handles(scene)
+    write_words(result, scene, handles, ncols=2, handler_map={tuple: HandlerTuple(ndivide=1, pad=0)})
     return result
 
 
@@ -104,7 +104,7 @@ def _landscape(result: Figure, place: SubplotSpec, scene: Scene) -> None:
     axes.set_title(f"particles {last}, on {ground}", parse_math=False)
     contours = draw_ground(axes, scene)
     if contours is not None:
-        bar = result.colorbar(contours, ax=axes, shrink=0.75, pad=0.02)
+        bar = result.colorbar(contours, ax=axes, shrink=0.75, pad=0.02, format="%.2g")
         bar.set_label(ground_label(scene))
         bar.ax.minorticks_off()
 
@@ -119,14 +119,15 @@ def _along(result: Figure, place: SubplotSpec, scene: Scene, columns: int) -> No
         axes.set_title("shares of the strata at the last step")
         return
     grid = place.subgridspec(-(-len(scene.along_strata) // columns), columns)
-    for k, name in enumerate(scene.along_strata):
-        axes = result.add_subplot(grid[k // columns, k % columns])
+    drawn = [result.add_subplot(grid[k // columns, k % columns]) for k in range(len(scene.along_strata))]
+    for axes, name in zip(drawn, scene.along_strata, strict=True):
         AlongStratum(axes, scene, name, [-1]).show(-1)
         last = {p: data.along_count.sel(along_stratum=name).values[-1] for p, data in scene.populations.items()}
         empty = [p for p, counts in last.items() if not counts.any()]
         if empty:
             note = f"along {name} (no particles: {', '.join(empty)})"
-            axes.set_title(wrapped(note, 44 if columns == 1 else 38, 2), parse_math=False)
+            axes.set_title(wrapped(note, 44 if columns == 1 else 38), parse_math=False)
+    share_top(drawn)
 
 
 def _intervals(axes: Axes, scene: Scene, shares: Shares) -> None:
@@ -204,39 +205,11 @@ def _stratum_title(scene: Scene, stratum: str) -> str:
     return f"{stratum} (λ = {coefficient:.3g}, m = {multiplicity:.0f})"
 
 
-def verdict_line(scene: Scene, name: str) -> str:
-    """Return a population's caption with its verdict against each reference and the preferences."""
-    parts = []
-    for reference in DASHES:
-        row: Any = scene.comparison.sel(population=name, reference=reference)
-        value, low, high = (float(row.preference.sel(bound=bound)) for bound in BOUNDS)
-        verdict = WORDS[row.verdict.item()]
-        # The verdict against the posterior gives its reason in full, the others only the numbers.
-        in_full = reference == "posterior" or not math.isfinite(value)
-        # Adding 0 turns a rounded -0 into 0.
-        shown = [f"{round(bound, 3) + 0:+.3f}" for bound in (value, low, high)]
-        number = row.reason.item() if in_full else "{} [{}, {}]".format(*shown)
-        parts.append(f"{verdict} {reference.replace('_', ' ')} ({number})")
-    return f"{scene.caption(name)}: {'; '.join(parts)}"
-
-
-def _words(result: Figure, scene: Scene, width: float) -> None:
-    """Write the question above; below, the verdicts (the legend of the populations) and the references' legend."""
-    result.suptitle(wrapped(scene.scenario.question, int(11 * width), 2), fontsize=11, parse_math=False)
-    names = list(scene.populations)
-    lines = [wrapped(verdict_line(scene, name), int(_CHARACTERS * (width - 3.2)), 2) for name in names]
-    handles = [population_handle(scene.colours[name]) for name in names]
-    verdicts = result.legend(handles, lines, loc="outside lower left", frameon=False, borderaxespad=0)
-    for text in verdicts.get_texts():
-        text.set_parse_math(False)
-    grey: Any = [Line2D([], [], color=GREY, ls=dashes, lw=1) for dashes in DASHES.values()]
-    grey[0] = (Patch(facecolor=PALE), Line2D([], [], color=INK, lw=1))
-    labels = ["posterior", "tempered posterior, same mean loss", "level set of the same loss"]
-    result.legend(
-        [*grey, zero_set_handle()],
-        [*labels, "W0, the true parameters"],
-        loc="outside lower right",
-        frameon=False,
-        borderaxespad=0,
-        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
-    )
+def _handles() -> dict[str, Any]:
+    """Return the legend of the references and of W0: labels with their handles."""
+    dashes = {LABELS[name]: Line2D([], [], color=GREY, ls=ls, lw=1) for name, ls in DASHES.items()}
+    return {
+        **dashes,
+        "posterior": (Patch(facecolor=PALE), population_handle(INK)),
+        "W0, the true parameters": zero_set_handle(),
+    }

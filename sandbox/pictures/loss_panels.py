@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 
 from sandbox.model.strata import ELSEWHERE
 from sandbox.pictures import particle_panels
-from sandbox.pictures.panels import GREY, INK
 from sandbox.pictures.particle_panels import Panel
-from sandbox.pictures.scene import colour, printable, wrapped
+from sandbox.pictures.scene import GREY, INK, colour, printable, wrapped
 from sandbox.pictures.style import style, write_figure
 from sandbox.tools.arrays import Array
 from sandbox.tools.errors import InputError
@@ -35,15 +34,14 @@ def measurement_figure(tree: xr.DataTree) -> Figure:
     rows = -(-len(panels) // columns)
     with style():
         width = max(4.2 * columns, 6.0)
-        result = Figure(figsize=(width, 3.5 * rows + 0.5 + 0.3 * len(found)))
+        title = wrapped(tree.attrs["question"], int(10.5 * width))
+        said = "\n".join(wrapped(f"{name}: {data.attrs['summary']}", int(12 * width)) for name, data in found.items())
+        result = Figure(figsize=(width, 3.5 * rows + 0.3 + 0.15 * (title + said).count("\n")))
         FigureCanvasAgg(result)
         result.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
         for k, (panel, data) in enumerate(panels):
             panel(result.add_subplot(rows, columns, k + 1), data)
-        result.suptitle(wrapped(printable(tree.attrs["question"]), int(10.5 * width), 2), fontsize=10)
-        said = "\n".join(
-            wrapped(f"{name}: {data.attrs['summary']}", int(12 * width), 3) for name, data in found.items()
-        )
+        result.suptitle(title, fontsize=10)
         result.supxlabel(said, fontsize=8, x=0.01, ha="left")
     return result
 

@@ -14,12 +14,11 @@ from sandbox.measurements.particles.mixing import GOOD
 from sandbox.measurements.particles.passage import OTHER, START
 from sandbox.measurements.tracks import POSTERIOR
 from sandbox.model.strata import DIVERGED, ELSEWHERE
-from sandbox.pictures.panels import GREY, INK
-from sandbox.pictures.scene import colour, printable, shortened
+from sandbox.pictures.scene import GREY, INK, colour, printable, wrapped
 
 _DASHES = ("-", "--", ":", "-.")
 _NAME = 24
-"""The most characters of a name in a legend."""
+"""The most characters of a line of a name in a legend."""
 
 Panel = Callable[[Axes, xr.Dataset], None]
 
@@ -31,7 +30,7 @@ def _sources(data: xr.Dataset) -> Iterator[tuple[str, str, xr.Dataset]]:
 
 
 def _short(name: object) -> str:
-    return shortened(printable(str(name)), _NAME)
+    return wrapped(str(name), _NAME)
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:

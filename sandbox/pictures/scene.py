@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ from sandbox.tools.errors import InputError
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 """Colours that colour-blind readers can tell apart: M. Okabe, K. Ito, "Color universal design", 2008; black is for the
 posterior."""
+INK, GREY, PALE = "#000000", "#8c8c8c", "#d0d0d0"
+"""The colours of the posterior's lines, of W0, and of the posterior's filled histograms."""
 FONT = "DejaVu Sans"
 """The font of every picture; Matplotlib contains it."""
 
@@ -33,6 +36,9 @@ _EVALUATIONS = 20_000_000
 """The most (point, sample) pairs evaluated for a contour plot."""
 _DRAWN_PARAMETERS = 3
 """The most parameters for which the loss is drawn: over two, with the minimum over a third."""
+_GRID, _REFINEMENTS = 25, 18
+"""How the loss is minimised over a third parameter: points of the grid, and steps that refine the best of them."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _STRATUM_POINTS = 3000
 _TAIL = 1e-3
 """The prior mass left out of the view on each side on which the prior is unbounded."""
@@ -51,14 +57,9 @@ def printable(text: str) -> str:
     return "".join(c if ord(c) in known else "?" for c in " ".join(text.split()))
 
 
-def wrapped(text: str, width: int, lines: int) -> str:
-    """Return a printable text in at most `lines` lines of `width` characters; "..." marks a cut."""
-    return "\n".join(textwrap.wrap(printable(text), width, max_lines=lines, placeholder=" ..."))
-
-
-def shortened(name: str, width: int) -> str:
-    """Return a name cut to `width` characters; "..." marks a cut."""
-    return name if len(name) <= width else f"{name[: width - 3]}..."
+def wrapped(text: str, width: int) -> str:
+    """Return a printable text in lines of at most `width` characters. Nothing is cut off."""
+    return "\n".join(textwrap.wrap(printable(text), width))
 
 
 @functools.cache
@@ -76,6 +77,29 @@ def density(count: npt.ArrayLike, edges: Array) -> Array:
     """Return the density of counts (or masses) in bins, shape (bins,): its integral is 1, or 0 if all counts are 0."""
     masses = np.asarray(count, dtype=np.float64)
     return masses / max(float(masses.sum()), np.finfo(float).tiny) / np.diff(edges)
+
+
+def least(function: Callable[[Array], Array], grid: Array, columns: int) -> Array:
+    """Return the least of a function of `columns` numbers, one at a time; all functions are minimised at once.
+
+    The best point of the grid comes first, then a golden-section search in the two cells beside it. A grid alone would
+    draw stripes: the minimum over a narrow valley would depend on the distance to the nearest point.
+    """
+    values = np.stack([np.nan_to_num(function(np.full(columns, z)), nan=np.inf) for z in grid])
+    best = values.argmin(axis=0)
+    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, len(grid) - 1)]
+    near, far = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_near, at_far = function(near), function(far)
+    result = np.fmin(values.min(axis=0), np.fmin(at_near, at_far))
+    for _ in range(_REFINEMENTS):
+        left = at_near < at_far
+        low, high = np.where(left, low, near), np.where(left, far, high)
+        tried = np.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
+        at_tried = function(tried)
+        near, far = np.where(left, tried, far), np.where(left, near, tried)
+        at_near, at_far = np.where(left, at_tried, at_far), np.where(left, at_near, at_tried)
+        result = np.fmin(result, at_tried)
+    return np.where(np.isfinite(result), result, np.nan)
 
 
 @dataclass(frozen=True)
@@ -206,11 +230,11 @@ class Scene:
         out = (points < self.view[:, 0]) | (points > self.view[:, 1])
         return float(out.any(axis=1).mean()) if len(points) else 0.0
 
-    def caption(self, name: str, width: int = 50, *, view: bool = True) -> str:
-        """Return a population's name, cut to `width`, with its diverged count and, if `view`, the share outside it."""
+    def caption(self, name: str, *, view: bool = True) -> str:
+        """Return a population's name, with its diverged count and, if `view`, the share outside the view."""
         gone, outside = self.diverged(name), self.outside(name) if view else 0.0
         notes = [f"{gone:,} diverged"] * bool(gone) + [f"{outside:.0%} out of view"] * (outside >= 0.005)
-        return shortened(name, width) + (f" ({', '.join(notes)})" if notes else "")
+        return name + (f" ({', '.join(notes)})" if notes else "")
 
     @functools.cached_property
     def _drawn(self) -> tuple[Loss, str]:
@@ -235,17 +259,15 @@ class Scene:
     def least_excess(self) -> tuple[Array, Array, Array]:
         """Return x (G,), y (G,) and the excess loss (G, G), rows along y, minimised over a third parameter."""
         loss = self._drawn[0]
-        depth = 25 if len(self.box) == 3 else 1
+        depth = _GRID + _REFINEMENTS + 2 if len(self.box) == 3 else 1
         cost = (10 if loss.pieces else 1 if loss.is_affine else len(loss.weights)) * depth
         side = int(np.clip(math.sqrt(_EVALUATIONS / cost), 41, 161))
         x, y = (np.linspace(low, high, side) for low, high in self.box[:2])
         plane = np.stack([axis.ravel() for axis in np.meshgrid(x, y)], axis=1)
         if len(self.box) == 2:
             return x, y, self.excess(plane).reshape(side, side)
-        least = np.full(len(plane), np.nan)
-        for third in np.linspace(self.box[2, 0], self.box[2, 1], depth):
-            least = np.fmin(least, self.excess(np.column_stack([plane, np.full(len(plane), third)])))
-        return x, y, least.reshape(side, side)
+        grid = np.linspace(self.box[2, 0], self.box[2, 1], _GRID)
+        return x, y, least(lambda z: self.excess(np.column_stack([plane, z])), grid, len(plane)).reshape(side, side)
 
     def stratum_points(self, k: int) -> Array:
         """Return up to _STRATUM_POINTS points of stratum k within the box, shape (M, D)."""

@@ -90,6 +90,15 @@ def _spell_plainly(axis: Axis) -> None:
             put(_Plain(formatter))
 
 
+def _round_places(figure: Figure) -> None:
+    """Round the places of all panels: the solver of the layout repeats itself only up to about 1e-12."""
+    for axes in figure.axes:
+        left, low, width, height = (round(float(end), 7) for end in axes.get_position(original=True).bounds)
+        axes.set_position((left, low, width, height))
+        # `set_position` takes a panel out of the layout.
+        axes.set_in_layout(True)
+
+
 def write_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure to a .png, .pdf or .svg file, whole or not at all. Raises InputError and OSError."""
     kind = Path(path).suffix[1:].lower()
@@ -105,6 +114,7 @@ def write_figure(figure: Figure, path: str | Path) -> None:
             # With a layout engine `savefig` would draw the figure twice, the first time for the layout.
             engine.execute(figure)
             figure.set_layout_engine(None)
+            _round_places(figure)
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=FORMATS[kind])
         figure.set_layout_engine(engine)
     write_whole(path, buffer.getvalue())

@@ -25,6 +25,7 @@ class Measure:
     share_errors: from sampling with strata, half the widths of the 95% intervals of the masses of the strata 0, 1, ...
     effective_sample_size: from sampling, that of the weights, with copies of a point counted once; nan from quadrature.
     runs: number of independent runs that it combines.
+    run_of: from sampling, the run (N,) of each point; None from quadrature.
     """
 
     points: Array
@@ -39,6 +40,7 @@ class Measure:
     share_errors: Array | None = None
     effective_sample_size: float = float("nan")
     runs: int = 1
+    run_of: NDArray[np.int64] | None = None
 
     def mean(self, values: Array) -> float:
         """Return the expectation of a function with these values (N,) at the points."""

@@ -19,6 +19,10 @@ BY_QUADRATURE = 2
 """Most parameters for which quadrature is the default: with three it takes minutes, sampling seconds."""
 
 
+LEVEL_TOLERANCE = 3e-3
+"""The error of the strata's masses under tempered posteriors and level sets, at least."""
+
+
 class Size(Protocol):
     """The settings of the posterior method, which a scenario gives under `witness`."""
 
@@ -35,6 +39,10 @@ class Size(Protocol):
         """The number of independent runs, for sampling."""
 
     @property
+    def share_tolerance(self) -> float:
+        """The absolute error of the strata's masses, for quadrature."""
+
+    @property
     def sweeps(self) -> int:
         """The largest number of sweeps of moves at each stage, for sampling."""
 
@@ -47,20 +55,27 @@ class Prior(posteriors.Prior, mcmc.Prior, Protocol):
 class Quadrature:
     """Quadrature of a loss's posteriors (`share_tolerance`), tempered posteriors and level sets (`level_tolerance`).
 
-    The latter two are computed at a population's mean loss, whose own error is far larger.
+    `tolerance` is the relative error of the posterior's evidence, None for that of `posteriors.posterior`. Tempered
+    posteriors and level sets are computed at a population's mean loss, whose own error is far larger.
     """
 
     energy: Callable[[Array], Array]
     prior: posteriors.Prior
     cuts: Sequence[ArrayLike] = ()
     share_tolerance: float = 1e-4
-    level_tolerance: float = 3e-3
+    level_tolerance: float = LEVEL_TOLERANCE
+    tolerance: float | None = None
 
     def posterior(self, nbeta: float, *, strata: Strata | None = None) -> Measure:
         """Return the posterior at nbeta; see `posteriors.posterior` for arguments and errors."""
-        tolerance = self.share_tolerance
         return posteriors.posterior(
-            self.energy, self.prior, nbeta, strata=strata, cuts=self.cuts, share_tolerance=tolerance
+            self.energy,
+            self.prior,
+            nbeta,
+            strata=strata,
+            cuts=self.cuts,
+            tolerance=self.tolerance,
+            share_tolerance=self.share_tolerance,
         )
 
     def tempered(self, mean_energy: float, *, strata: Strata | None = None) -> Measure:
@@ -99,5 +114,6 @@ def choose_method(
     """
     method = size.method or ("quadrature" if len(prior.bounds) <= BY_QUADRATURE else "sampling")
     if method == "quadrature":
-        return Quadrature(energy, prior, cuts())
+        tolerance = size.share_tolerance
+        return Quadrature(energy, prior, cuts(), tolerance, max(tolerance, LEVEL_TOLERANCE))
     return Smc(energy, slope, prior, seed, size.particles, size.runs, size.sweeps)

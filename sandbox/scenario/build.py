@@ -197,7 +197,14 @@ class Builder:
         asked = tuple(measurement for measurement in chosen if measurement is not None)
         if not asked and not self.settings.populations:
             self.problems.append(InputProblem("nothing to compute; allowed: populations, measurements, or both"))
+        for measurement in asked:
+            if measurement.needs_strata:
+                self._need_strata("measurements", measurement.name)
         return asked
+
+    def _need_strata(self, *path: str) -> None:
+        if not self.settings.strata:
+            self.problems.append(InputProblem(f"{path[-1]} needs `strata`; this scenario lists none", path))
 
     def problem(self, zero_set: ZeroSet | None, derived: tuple[Quantity, ...]) -> Problem | None:
         """Return the problem of particles estimator and posterior, None where a part of it could not be built."""
@@ -240,6 +247,7 @@ class Builder:
         asked = self.settings.decomposition
         if asked is None:
             return None
+        self._need_strata("decomposition")
         path = ("decomposition", "population")
         if asked.population not in self.settings.populations:
             known = ", ".join(self.settings.populations) or "none"

@@ -58,9 +58,15 @@ def described(path: Path) -> tuple[str, str]:
     store = path if path.name == STORE else path / STORE
     if not store.is_dir():
         return text_of(path), str(path)
+    found = attributes(store)
+    return found["scenario"], found["scenario_file"]
+
+
+def attributes(store: Path) -> dict[str, str]:
+    """Return the attributes of the record of a finished result. Raises InputError if it holds no scenario."""
     try:
-        attributes = json.loads(text_of(store / "zarr.json"))["attributes"]
-        return attributes["scenario"], attributes["scenario_file"]
+        found = json.loads(text_of(store / "zarr.json"))["attributes"]
+        return {"scenario": found["scenario"], "scenario_file": found["scenario_file"], **found}
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{store / 'zarr.json'} is damaged: it holds no scenario") from None
 

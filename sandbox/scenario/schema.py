@@ -40,6 +40,8 @@ Distribution = str | float
 """uniform(low, high), normal(mean, standard_deviation), laplace(centre, scale), choice(...), or a fixed number."""
 Pair = Annotated[tuple[float, float], Field(strict=False)]
 Expressions = Annotated[tuple[Expression, ...], Field(strict=False, min_length=1)]
+_Radius = Annotated[float, Field(gt=0, le=10)]
+Radii = Annotated[tuple[_Radius, _Radius, _Radius], Field(strict=False)]
 Two = Annotated[tuple[Expression, Expression], Field(strict=False)]
 
 
@@ -126,19 +128,21 @@ class Witness(Settings):
     particles: int = Field(default=1024, ge=64, le=10**6, description="number of SMC particles in each run")
     runs: int = Field(default=8, ge=2, le=100, description="number of SMC runs; their spread gives the error")
     sweeps: int = Field(default=80, ge=3, le=10_000, description="most sweeps of SMC moves at each temperature")
+    share_tolerance: float = Field(
+        default=1e-4, ge=1e-8, le=0.1, description="absolute error of the posterior's masses of strata, by quadrature"
+    )
 
 
 class Verdict(Settings):
     """The thresholds of the verdict."""
 
-    margin: float = Field(default=0.05, ge=0, lt=1, description="a preference below this counts as 'same'")
+    margin: float = Field(default=0.05, ge=0, lt=1, description="a preference within this counts as equal")
     level: float = Field(default=0.99, gt=0, lt=1, description="confidence level of the intervals")
     diverged: float = Field(default=0.01, ge=0, le=1, description="undecided above this share of diverged particles")
-    elsewhere: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="undecided if the share of particles in no tube exceeds the reference's share by more than this",
+    radii: Radii | None = Field(
+        default=None,
+        description="three radii of the kernel with which solutions are scored, in each parameter's prior scales; "
+        "default: 0.05, 0.1, 0.2, enlarged together where the posterior is sampled until its draws resolve them",
     )
 
 
@@ -228,7 +232,9 @@ class ScenarioSettings(Settings):
     nbeta: float | None = Field(
         default=None, gt=0, description="inverse temperature of the posterior, times n; default: n"
     )
-    strata: dict[str, Stratum] = Field(min_length=1, description="the named pieces of W0, the most degenerate first")
+    strata: dict[str, Stratum] = Field(
+        default={}, description="the named pieces of W0, the most degenerate first; they describe the answer"
+    )
     derived: dict[str, Expression] = Field(
         default={}, description="name: an expression in the parameters; it is recorded and drawn, and strata may use it"
     )

@@ -155,7 +155,7 @@ def test_an_interrupted_run_says_so(wells: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(run_job, "compare", interrupted)
     said = sandbox("run", "wells.yaml", "--no-progress")
     assert said.exit_code == 130
-    assert said.stderr == "interrupted; nothing was written\n"
+    assert said.stderr == "interrupted; nothing unfinished was written\n"
     assert list((wells.parent / "results").iterdir()) == []
 
 
@@ -177,7 +177,7 @@ def test_ctrl_c_ends_a_real_run(wells: Path) -> None:
                 break
         out, said = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert said.endswith("interrupted; nothing was written\n")
+    assert said.endswith("interrupted; nothing unfinished was written\n")
     assert "Traceback" not in said
     assert out == ""
     assert list((wells.parent / "results").iterdir()) == []

@@ -20,11 +20,12 @@ from zarr.errors import UnstableSpecificationWarning
 
 import sandbox
 from sandbox.commands import run as run_job
+from sandbox.comparison.page import markdown
 from sandbox.comparison.record import CONVENTIONS, STORE, folder_of, open_result, save, written_beside
-from sandbox.comparison.report import answer, markdown
+from sandbox.comparison.report import answer
 from sandbox.tools.errors import InputError
 
-EVERYTHING = {"run.zarr", "answer.json", "answer.md", "figure.png", "animation.gif"}
+EVERYTHING = {"run.zarr", "answer.json", "answer.md", "simplicity.png", "figure.png", "animation.gif"}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,7 @@ def test_provenance_is_enough_to_run_again(stored: Path) -> None:
     assert found.attrs["Conventions"] == CONVENTIONS
     assert found.attrs["scenario"] == ARMS
     assert found.attrs["seed"] == "3"
+    assert (found.attrs["look"], found.attrs["reading"]) == ("no", "")
     assert found.attrs["sandbox_version"] == sandbox.__version__
     assert json.loads(found.attrs["versions"]).keys() >= {"python", "numpy", "numba", "xarray", "zarr"}
     assert sandbox.loads(found.attrs["scenario"], found.attrs["scenario_file"]) == small(ARMS)
@@ -163,7 +165,8 @@ def test_a_damaged_store_is_named(tree: xr.DataTree, tmp_path: Path, damage: Cal
             "sandbox-1",
             r"written by an older version \(conventions 'sandbox-1'\); `sandbox run .* --out FOLDER` runs its",
         ),
-        ("sandbox-3", r"has the conventions 'sandbox-3'; this version reads 'sandbox-2'"),
+        ("sandbox-2", r"written by an older version \(conventions 'sandbox-2'\)"),
+        ("sandbox-4", r"has the conventions 'sandbox-4'; this version reads 'sandbox-3'"),
     ],
 )
 def test_a_store_of_other_conventions_is_refused(
@@ -176,7 +179,7 @@ def test_a_store_of_other_conventions_is_refused(
         open_result(tmp_path)
 
 
-@pytest.mark.parametrize("conventions", ["sandbox-1", "sandbox-2"])
+@pytest.mark.parametrize("conventions", ["sandbox-1", "sandbox-2", "sandbox-3"])
 def test_a_result_runs_again_from_its_attributes(tree: xr.DataTree, tmp_path: Path, conventions: str) -> None:
     """Only the text of the scenario is read: the rest of the store may be gone."""
     old = tmp_path / "old" / STORE
@@ -254,7 +257,13 @@ def test_force_replaces_nothing_but_results(kind: str, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("failure", [full_disk, interrupted])
 @pytest.mark.parametrize(
-    "where", ["sandbox.commands.run.save", "sandbox.pictures.figure.save_figure", "sandbox.pictures.animation.animate"]
+    "where",
+    [
+        "sandbox.commands.run.save",
+        "sandbox.pictures.simplicity.save_simplicity",
+        "sandbox.pictures.figure.save_figure",
+        "sandbox.pictures.animation.animate",
+    ],
 )
 def test_a_failure_leaves_the_old_result_and_nothing_else(
     failure: Callable[..., NoReturn],
@@ -266,7 +275,8 @@ def test_a_failure_leaves_the_old_result_and_nothing_else(
     monkeypatch.setattr(run_job, "record", lambda *_, **__: tree)
     if where != "sandbox.commands.run.save":
         monkeypatch.setattr(run_job, "save", lambda *_: None)
-    if where == "sandbox.pictures.animation.animate":
+    if "pictures" in where:
+        monkeypatch.setattr("sandbox.pictures.simplicity.save_simplicity", lambda *_: None)
         monkeypatch.setattr("sandbox.pictures.figure.save_figure", lambda *_: None)
     monkeypatch.setattr(where, failure)
     target = finished(tmp_path / "run")
@@ -318,3 +328,4 @@ def test_the_library_runs_files_with_overrides(tmp_path: Path) -> None:
     assert sandbox.loads(changed.attrs["scenario"]).sizes.particles == 7
     assert "seed: 9" in changed.attrs["scenario"]
     assert changed.attrs["seed"] == "9"
+    assert changed.attrs["look"] == "yes"

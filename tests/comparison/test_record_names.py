@@ -12,8 +12,9 @@ from support.record_table import check_documented, documented, recorded
 from support.small_runs import EVERYTHING, WELLS, small
 
 from sandbox.commands import run as run_job
+from sandbox.comparison.page import markdown
 from sandbox.comparison.record import assemble, open_result
-from sandbox.comparison.report import answer, markdown
+from sandbox.comparison.report import answer
 from sandbox.measurements.registry import MEASUREMENTS
 from sandbox.pictures.figure import figure
 from sandbox.pictures.loss_panels import measurement_figure
@@ -54,7 +55,9 @@ def test_names_of_dimensions_are_answered_and_drawn(stored: Path) -> None:
     assert found == json.loads((stored / "answer.json").read_text())
     assert list(found["populations"]) == ["time", "population"]
     assert list(found["strata"]) == ["source", "stratum", "start", "elsewhere"]
-    assert {"figure.png", "animation.gif", "measurements.png"} <= {path.name for path in stored.iterdir()}
+    assert {"simplicity.png", "figure.png", "animation.gif", "measurements.png"} <= {
+        path.name for path in stored.iterdir()
+    }
     assert f"along {Scene.of(tree).along_strata[0]}" in [axes.get_title() for axes in figure(tree).axes]
     passage = tree["measurements/passage"].to_dataset()
     # The stratum `start` is another departure than the start of the run.

@@ -1,4 +1,4 @@
-"""The answer is plain data and one page: every number of a run, and nothing that JSON cannot say."""
+"""The answer is plain data: every number of a run, and nothing that JSON cannot say. Its tables hold the numbers."""
 
 from __future__ import annotations
 
@@ -8,37 +8,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import xarray as xr
-from support.small_runs import ARMS, WELLS, record_of, small
+from support.small_runs import ARMS, WELLS, record_of, small, tree_of
 
 from sandbox import run
-from sandbox.comparison.occupancy import compare
-from sandbox.comparison.record import assemble
-from sandbox.comparison.references import REFERENCES, References, coefficients
-from sandbox.comparison.report import answer, markdown
-from sandbox.comparison.verdict import MEANING, decide
-from sandbox.dynamics.stability.map import stability_map
-from sandbox.scenario.scenario import Scenario
+from sandbox.comparison.page import markdown
+from sandbox.comparison.references import REFERENCES
+from sandbox.comparison.report import answer
+from sandbox.comparison.verdict import MEANING
 
 NAN = float("nan")
-
-
-def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
-    """Return a run's tree from records made by hand, with what only a simulation adds."""
-    for name, record in records.items():
-        population = next(p for p in scenario.populations if p.name == name)
-        records[name] = record.assign(excess_error=("time", [NAN, NAN])).assign_attrs(
-            rule=population.rule.rule,
-            settings=json.dumps(population.rule.model_dump()),
-            gradient=json.dumps({"estimator": population.gradient.name}),
-            particles=int(record["count"][0].sum()),
-        )
-    references = References(scenario)
-    truth, found = compare(references, references.posterior(), records, coefficients(scenario))
-    judged = {
-        p.name: decide(scenario, p, found[p.name], truth, stability_map(scenario.problem, p, scenario.sizes.steps))
-        for p in scenario.populations
-    }
-    return assemble(scenario, records, truth, judged, {})
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +61,19 @@ def test_the_answer_holds_the_numbers(trees: dict[str, xr.DataTree]) -> None:
     assert fine["against"]["posterior"]["nbeta"] == 50
     assert found["posterior"]["nbeta"] == 50
     assert found["question"] == "Which well?"
+    assert (found["reading"], found["is_look"]) == ("", False)
+    assert found["scores"] == {"radii": [0.05, 0.1, 0.2], "nbeta": [50, 200]}
+    # A population that the posterior does not reach has no median, and no law.
+    assert lost["simplicity"].pop("not_reached") == pytest.approx(1)
+    assert lost["simplicity"] == {"free_energy": None, "local_learning_coefficient": None}
+    assert lost["law"] is None
+    assert lost["agreement"]["estimate"] == 1
+    against = fine["against"]["posterior"]
+    assert against["preference"] == against["preferences"][against["score"]]
+    assert fine["simplicity"]["not_reached"] == 0
+    assert (lost["kind"], lost["is_sgd"], fine["kind"], fine["is_sgd"]) == ("sgd", True, "sampler", False)
+    assert found["headline"]["question"] == "Does SGD reach simple solutions here?"
+    assert found["headline"]["answer"] == "Undecided"
     assert {p["steps"] for p in found["populations"].values()} == {50}
     assert lost["moves"] == {"flat": {"sharp": 1, "diverged": 1}, "sharp": {}}
     assert fine["moves"] == {"flat": {"sharp": 1}, "sharp": {}}
@@ -98,31 +89,22 @@ def test_every_diverged_particle_stands_in_the_page_with_where_it_came_from(tree
 @pytest.mark.parametrize(
     ("value", "text"), [(1 / 6, "1/6"), (5 / 12, "5/12"), (0.5, "1/2"), (1.0, "1"), (0.41667, "0.4167"), (None, "-")]
 )
-def test_a_learning_coefficient_is_shown_as_the_fraction_that_it_is(value: float | None, text: str) -> None:
-    strata = {"tip": {"learning_coefficient": value, "multiplicity": None, "posterior_mass": None}}
-    posterior = {"nbeta": 1.0, "log_evidence": 0.0, "evidence_error": 0.0, "mean_excess": 0.0}
-    population = {
-        "against": {},
-        "warnings": [],
-        "occupancy": {},
-        "moves": {},
-        "diverged": 0,
-        "stability": {},
-        "unstable": [],
-        "no_linearisation": "",
-    }
-    population["against"] = {name: {"verdict": "same", "reason": "-", "mass": {}} for name in REFERENCES}
-    found = {"title": "", "question": "", "strata": strata, "posterior": posterior, "measurements": {}}
-    assert f"| λ (m) | {text} (-) |" in markdown(found | {"populations": {"sgd": population}})
+def test_a_learning_coefficient_is_shown_as_the_fraction_that_it_is(
+    trees: dict[str, xr.DataTree], value: float | None, text: str
+) -> None:
+    found = answer(trees["wells"])
+    found["strata"]["flat"] |= {"learning_coefficient": value, "multiplicity": None}
+    assert f"| λ (m) | {text} (-) | 1/2 (1) |" in markdown(found)
 
 
 @pytest.mark.parametrize("name", ["wells", "arms"])
 def test_the_page_names_populations_strata_and_coefficients(trees: dict[str, xr.DataTree], name: str) -> None:
     found = answer(trees[name])
-    page = markdown(found)
+    page = markdown(found, glossary=None)
     for population in found["populations"].values():
         for row in population["against"].values():
-            assert row["reason"] in page
+            assert f"| {row['verdict']} |" in page
+            assert row["hindrance"] in page
         for warning in population["warnings"]:
             assert warning in page
     for population in found["populations"]:
@@ -137,17 +119,18 @@ def test_the_page_names_populations_strata_and_coefficients(trees: dict[str, xr.
             tables[-1].append(line.count("|"))
         elif tables[-1]:
             tables.append([])
-    # Shares, moves, stability: each with as many columns in every row.
-    assert [len(set(table)) for table in tables if table] == [1, 1, 1]
+    # Verdicts, shares, moves, stability: each with as many columns in every row.
+    assert [len(set(table)) for table in tables if table] == [1, 1, 1, 1]
 
 
-def test_a_step_above_the_edge_is_said_in_the_first_line(trees: dict[str, xr.DataTree]) -> None:
+def test_a_step_above_the_edge_is_said_below_the_stability_map(trees: dict[str, xr.DataTree]) -> None:
     """Wells of curvature 4 and 0 under a step of 1: all of one stratum is above the edge, none of the other."""
     calm = answer(trees["wells"])
     assert all(not population["unstable"] for population in calm["populations"].values())
+    assert "Above the edge" not in markdown(calm)
     scenario = small(WELLS, ("learning_rate: 0.05", "learning_rate: 1"))
     page = markdown(answer(run(scenario)))
-    first = next(line for line in page.splitlines() if line.startswith("- "))
-    assert first.startswith("- Above the edge of stability, **sgd**: a step overshoots, at 100% of the points of sharp")
-    assert "of flat" not in first
-    assert "the edge is at 0.5 times this step size" in first
+    (line,) = (line for line in page.splitlines() if line.startswith("- Above the edge"))
+    assert line.startswith("- Above the edge of stability, sgd: a step overshoots, at 100% of the points of sharp")
+    assert "of flat" not in line
+    assert "the edge is at 0.5 times this step size" in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,136 +10,190 @@ import pytest
 import xarray as xr
 from support.small_runs import ARMS, PARABOLA, WELLS, small
 
+from sandbox.comparison.law import Law
+from sandbox.comparison.local_posterior import NBETA_FACTORS, RADII
 from sandbox.comparison.occupancy import BOUNDS
 from sandbox.comparison.references import REFERENCES
-from sandbox.comparison.verdict import LESS_SIMPLE, SAME, SIMPLER, UNDECIDED, decide
-from sandbox.dynamics.observer import TUBE_FACTORS
+from sandbox.comparison.simplicity import SCORES
+from sandbox.comparison.verdict import (
+    EQUAL,
+    FLATTER,
+    LESS_SINGULAR,
+    MEANING,
+    MORE_SINGULAR,
+    SHARPER,
+    UNDECIDED,
+    decide,
+    judge,
+)
 from sandbox.dynamics.stability.map import stability_map, step_times_sharpness
 from sandbox.scenario.scenario import Scenario
 
 STRATA = ["flat", "sharp", "elsewhere", "diverged"]
 NAN = float("nan")
+Bounds = tuple[float, float, float]
+ABOVE, BELOW, WITHIN, WIDE = (0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), (0.0, -0.03, 0.03), (0.03, -0.1, 0.16)
 
 
 def comparison(
-    preference: tuple[float, float, float] = (0.3, 0.2, 0.4),
+    free_energy: Bounds = ABOVE,
+    coefficient: Bounds = ABOVE,
     *,
-    by_tube: tuple[float, float, float] = (0.3, 0.3, 0.3),
     last: tuple[float, float, float, float] = (0.6, 0.2, 0.2, 0),
-    expected_elsewhere: float = 0.2,
-    over_time: tuple[float, float, float] = (0.0, 0.3, 0.3),
+    half: tuple[float, float, float, float] = (0.6, 0.2, 0.2, 0),
     capped: bool = False,
     converged: tuple[bool, bool, bool] = (True, True, True),
-    slack: float = 0.0,
-    shift: float = NAN,
     exists: bool = True,
+    agreement: Bounds = (0.0, -0.1, 0.1),
+    changed: dict[tuple[str, float, float], Bounds] | None = None,
 ) -> xr.Dataset:
-    """Return a comparison as `compare` does, the same for every reference; the margins are the scenario's defaults."""
-    rest = (1 - expected_elsewhere) / 2
+    """Return a comparison as `compare` does, the same for every reference; `changed` are single preferences.
+
+    The margins are the scenario's defaults.
+    """
     three = len(REFERENCES)
+    preference = np.empty((three, len(SCORES), len(NBETA_FACTORS), len(RADII), 3))
+    preference[:, 0], preference[:, 1] = free_energy, coefficient
+    for (score, factor, radius), bounds in (changed or {}).items():
+        preference[:, SCORES.index(score), NBETA_FACTORS.index(factor), RADII.index(radius)] = bounds
+    medians = [1.5, 0.25]
     return xr.Dataset(
         {
-            "preference": (("reference", "bound"), [preference] * three),
-            "preference_by_tube": (("reference", "tube_factor"), [by_tube] * three),
-            "preference_over_time": ("time", list(over_time)),
-            "reference_mass": (
-                ("reference", "stratum"),
-                [[rest, rest, expected_elsewhere, 0] if exists else [NAN] * 4] * three,
-            ),
-            "reference_slack": ("reference", [slack] * three),
-            "distance_along": (("reference", "along_stratum"), [[shift]] * three),
+            "preference": (("reference", "score", "nbeta_factor", "radius", "bound"), preference),
+            "reference_score": (("reference", "score"), [[2.5, NAN]] * three),
+            "median_score": ("score", medians),
+            "agreement": ("bound", list(agreement)),
+            "reference_mass": (("reference", "stratum"), [[0.4, 0.4, 0.2, 0] if exists else [NAN] * 4] * three),
             "capped": ("reference", [False, capped, False]),
             "converged": ("reference", list(converged)),
-            "occupancy": (("time", "stratum", "bound"), np.repeat(np.array([last] * 3)[..., None], 3, axis=2)),
+            "occupancy": (("time", "stratum", "bound"), np.repeat(np.array([half, half, last])[..., None], 3, axis=2)),
         },
         coords={
             "reference": list(REFERENCES),
+            "score": list(SCORES),
+            "nbeta_factor": list(NBETA_FACTORS),
+            "radius": list(RADII),
             "bound": list(BOUNDS),
-            "tube_factor": list(TUBE_FACTORS),
             "time": [0, 50, 100],
             "stratum": STRATA,
-            "along_stratum": ["flat"],
         },
     )
 
 
-def posterior(*, sharp: float = 0.5, multiplicity: float = 1) -> xr.Dataset:
-    """Return what decides about the strata: λ = 1/4, m = 1 at the flat one, as said at the sharp one."""
-    return xr.Dataset(
-        {
-            "learning_coefficient": ("stratum", [0.25, sharp, NAN, NAN]),
-            "multiplicity": ("stratum", [1, multiplicity, NAN, NAN]),
-        },
-        coords={"stratum": STRATA},
-        attrs={"posterior_method": "tempered SMC, 4 runs"},
-    )
-
-
-def decided(found: xr.Dataset, scenario: Scenario | None = None, truth: xr.Dataset | None = None) -> dict[str, Any]:
+def decided(found: xr.Dataset, scenario: Scenario | None = None) -> dict[str, Any]:
     """Return the texts that `decide` adds: verdicts and reasons by reference, warnings, and unstable strata."""
     scenario = scenario or small(WELLS)
     population = scenario.populations[0]
     near = stability_map(scenario.problem, population, scenario.sizes.steps)
-    judged = decide(scenario, population, found, posterior() if truth is None else truth, near)
-    return {
-        "verdicts": dict(zip(judged.reference.values, judged.verdict.values, strict=True)),
-        "reasons": dict(zip(judged.reference.values, judged.reason.values, strict=True)),
+    judged = decide(scenario, population, found, near, Law("a law", "it holds"))
+    assert (judged.law.item(), judged.law_words.item()) == ("a law", "it holds")
+    by_reference = {
+        name: dict(zip(judged.reference.values, judged[name].values, strict=True))
+        for name in ("verdict", "reason", "hindrance", "deciding_score")
+    }
+    return by_reference | {
+        "agreement": judged.agreement_words.item(),
         "warnings": [text for text in judged.warning.values if text],
         "unstable": [text for text in judged.unstable.values if text],
     }
 
 
+SIGNS = {
+    "above": np.full((2, 3, 3), ABOVE),
+    "below": np.full((2, 3, 3), BELOW),
+    "mixed": np.array([[ABOVE] * 3, [BELOW] * 3]),
+    "within": np.full((2, 3, 3), WITHIN),
+    "unsure": np.full((2, 3, 3), WIDE),
+}
+"""The signs of a preference."""
+VERDICTS = {
+    # by λ_n: by F above, below, mixed, within, unsure
+    "above": (MORE_SINGULAR, UNDECIDED, UNDECIDED, MORE_SINGULAR, MORE_SINGULAR),
+    "below": (UNDECIDED, LESS_SINGULAR, UNDECIDED, LESS_SINGULAR, LESS_SINGULAR),
+    "mixed": (UNDECIDED, UNDECIDED, UNDECIDED, UNDECIDED, UNDECIDED),
+    "within": (FLATTER, SHARPER, UNDECIDED, EQUAL, UNDECIDED),
+    "unsure": (FLATTER, SHARPER, UNDECIDED, UNDECIDED, UNDECIDED),
+}
+"""The verdict by the sign of λ_n, then by that of F, in the order of SIGNS."""
+
+
+@pytest.mark.parametrize(("singular", "free"), list(product(SIGNS, SIGNS)))
+def test_the_verdict_of_every_combination_of_signs(singular: str, free: str) -> None:
+    word, score, why = judge(np.stack([SIGNS[free], SIGNS[singular]]), 0.05)
+    assert word == VERDICTS[singular][list(SIGNS).index(free)]
+    decides = {MORE_SINGULAR: SCORES[1], LESS_SINGULAR: SCORES[1], FLATTER: SCORES[0], SHARPER: SCORES[0]}
+    assert score == decides.get(word, "")
+    assert why or word != UNDECIDED
+    mirror = {"above": "below", "below": "above"}
+    opposite = {MORE_SINGULAR: LESS_SINGULAR, FLATTER: SHARPER} | {LESS_SINGULAR: MORE_SINGULAR, SHARPER: FLATTER}
+    other = judge(np.stack([SIGNS[mirror.get(free, free)], SIGNS[mirror.get(singular, singular)]]), 0.05)
+    # Exchanging both sides exchanges the verdict.
+    assert other == (opposite.get(word, word), score, why)
+
+
 @pytest.mark.parametrize(
-    ("changes", "truth", "verdict", "reason"),
+    ("changes", "verdict", "score", "reason"),
     [
-        ({}, {}, SIMPLER, "+0.300, 99% interval [+0.200, +0.400] lies above 0"),
-        ({"preference": (-0.3, -0.4, -0.2), "by_tube": (-0.3,) * 3}, {}, LESS_SIMPLE, "lies below 0"),
-        ({"preference": (0.01, -0.02, 0.04)}, {}, SAME, "within the margin of 0.05"),
-        # A difference that is certain but small counts as none.
-        ({"preference": (0.03, 0.02, 0.04)}, {}, SAME, "within the margin of 0.05"),
-        ({"preference": (0.03, -0.1, 0.16)}, {}, UNDECIDED, "holds 0 and exceeds the margin"),
-        ({"preference": (0.03, -0.01, 0.07)}, {}, UNDECIDED, "holds 0 and exceeds the margin"),
-        ({"preference": (0.06, 0.01, 0.11)}, {}, SIMPLER, "lies above 0"),
-        ({"by_tube": (-0.1, 0.3, 0.3)}, {}, UNDECIDED, "its sign changes with the tubes' radius"),
-        ({"by_tube": (0.3, 0.3, 0.0)}, {}, UNDECIDED, "its sign changes with the tubes' radius"),
-        ({"by_tube": (NAN, 0.3, 0.3)}, {}, UNDECIDED, "its sign changes with the tubes' radius"),
-        ({"preference": (NAN, NAN, NAN)}, {}, UNDECIDED, "nothing of the population or of the reference lies on W0"),
-        ({"last": (0.6, 0.2, 0.189, 0.011)}, {}, UNDECIDED, "1.10% of the particles diverged; at most 1.00%"),
-        ({"last": (0.6, 0.2, 0.191, 0.009)}, {}, SIMPLER, "lies above 0"),
-        ({"last": (0.3, 0.2, 0.5, 0)}, {}, UNDECIDED, "50.0% of the particles but 20.0% of the reference"),
-        ({"last": (0.3, 0.2, 0.5, 0), "expected_elsewhere": 0.3}, {}, SIMPLER, "lies above 0"),
-        ({}, {"sharp": NAN}, UNDECIDED, "λ is neither known nor stated for sharp"),
-        ({}, {"sharp": 0.25}, SAME, "all strata have the same λ and m"),
-        ({"shift": 0.25}, {"sharp": 0.25}, SAME, "; mean distance of positions along flat 0.25"),
-        ({"exists": False}, {}, UNDECIDED, "no such law exists"),
-        ({}, {"sharp": 0.25, "multiplicity": 2}, SIMPLER, "lies above 0"),
-        (
-            {"converged": (False, False, False)},
-            {},
-            UNDECIDED,
-            "the posterior method did not converge (tempered SMC, 4 runs)",
-        ),
+        ({}, MORE_SINGULAR, SCORES[1], "λ_n 0.25 against not reached, preference +0.30 [+0.20, +0.40]"),
+        ({"free_energy": BELOW, "coefficient": BELOW}, LESS_SINGULAR, SCORES[1], "-0.30 [-0.40, -0.20]"),
+        ({"coefficient": WITHIN}, FLATTER, SCORES[0], "F 1.5 against 2.5 nat, preference +0.30 [+0.20, +0.40]"),
+        ({"coefficient": WIDE}, FLATTER, SCORES[0], "λ_n is undecided"),
+        ({"free_energy": BELOW, "coefficient": WITHIN}, SHARPER, SCORES[0], "F 1.5 against 2.5 nat"),
+        ({"free_energy": WITHIN, "coefficient": WITHIN}, EQUAL, "", "all intervals are within the margin"),
+        ({"free_energy": BELOW}, UNDECIDED, "", "the two scores have opposite signs"),
+        ({"free_energy": WIDE, "coefficient": WIDE}, UNDECIDED, "", "no sign is sure at every radius and n"),
+        # One radius, or one n, of six.
+        ({"changed": {(SCORES[1], 4.0, 0.2): BELOW}}, UNDECIDED, "", "the sign by λ_n changes with radius or n"),
+        ({"changed": {(SCORES[0], 1.0, 0.05): BELOW}}, UNDECIDED, "", "the sign by F changes with radius or n"),
+        ({"changed": {(SCORES[1], 4.0, 0.2): WIDE}}, FLATTER, SCORES[0], "λ_n is undecided"),
+        ({"changed": {(SCORES[0], 4.0, 0.2): WIDE}}, MORE_SINGULAR, SCORES[1], "preference +0.30"),
+        ({"last": (0.6, 0.2, 0.189, 0.011)}, UNDECIDED, "", "1.10% of the particles diverged; at most 1.00%"),
+        ({"last": (0.6, 0.2, 0.191, 0.009)}, MORE_SINGULAR, SCORES[1], "preference +0.30"),
+        ({"exists": False}, UNDECIDED, "", "no such law exists"),
+        ({"converged": (False, False, False)}, UNDECIDED, "", "the posterior method did not converge"),
     ],
 )
-def test_the_verdict_follows_from_the_numbers(
-    changes: dict[str, Any], truth: dict[str, Any], verdict: str, reason: str
-) -> None:
-    said = decided(comparison(**changes), truth=posterior(**truth))
-    assert list(said["verdicts"]) == list(REFERENCES)
-    assert set(said["verdicts"].values()) == {verdict}
-    assert all(reason in text for text in said["reasons"].values())
+def test_the_verdict_follows_from_the_numbers(changes: dict[str, Any], verdict: str, score: str, reason: str) -> None:
+    said = decided(comparison(**changes))
+    assert list(said["verdict"]) == list(REFERENCES)
+    assert set(said["verdict"].values()) == {verdict}
+    assert set(said["deciding_score"].values()) == {score}
+    assert all(reason in text for text in said["reason"].values())
+    assert all(bool(text) or verdict != UNDECIDED for text in said["hindrance"].values())
+    assert verdict in MEANING
+
+
+def test_a_certain_but_small_difference_counts_as_none() -> None:
+    """The margin comes first: both scores within it are equally simple, however sure the sign."""
+    small_one = (0.03, 0.02, 0.04)
+    assert set(decided(comparison(small_one, small_one))["verdict"].values()) == {EQUAL}
 
 
 def test_a_method_that_failed_once_spoils_that_reference_only() -> None:
     said = decided(comparison(converged=(True, False, True)))
-    assert list(said["verdicts"].values()) == [SIMPLER, UNDECIDED, SIMPLER]
+    assert list(said["verdict"].values()) == [MORE_SINGULAR, UNDECIDED, MORE_SINGULAR]
 
 
 def test_the_thresholds_are_the_scenarios() -> None:
-    wide = small(WELLS + "verdict: {margin: 0.5, diverged: 0.5, level: 0.9}\n")
-    said = decided(comparison(last=(0.3, 0.2, 0.1, 0.4)), wide)
-    assert set(said["verdicts"].values()) == {SAME}
-    assert "90% interval" in said["reasons"]["posterior"]
+    wide = small(WELLS + "verdict: {margin: 0.5, diverged: 0.5}\n")
+    said = decided(comparison(WIDE, WIDE, last=(0.3, 0.2, 0.1, 0.4)), wide)
+    assert set(said["verdict"].values()) == {EQUAL}
+
+
+@pytest.mark.parametrize(
+    ("agreement", "said"),
+    [
+        ((0.4, 0.3, 0.5), "is not where the posterior is: at least 40% [30%, 50%] of it"),
+        ((0.02, -0.01, 0.05), "is where the posterior is along W0, as far as is seen (at most 5%"),
+        ((-0.2, -0.3, -0.1), "is where the posterior is along W0, as far as is seen (at most 0%"),
+    ],
+)
+def test_whether_the_particles_are_where_the_posterior_is_stands_beside_the_verdict(
+    agreement: Bounds, said: str
+) -> None:
+    found = decided(comparison(WITHIN, WITHIN, agreement=agreement))
+    assert found["agreement"].startswith(said)
+    assert set(found["verdict"].values()) == {EQUAL}
 
 
 def test_a_quiet_run_has_no_warnings() -> None:
@@ -149,8 +204,8 @@ def test_a_quiet_run_has_no_warnings() -> None:
     ("changes", "warning"),
     [
         ({"last": (0.6, 0.2, 0.19, 0.01)}, "3 of 300 particles diverged"),
-        ({"over_time": (0.0, 0.2, 0.3)}, "still moving: the preference changed by +0.100"),
-        ({"over_time": (0.0, 0.4, 0.3)}, "still moving: the preference changed by -0.100"),
+        ({"half": (0.5, 0.2, 0.3, 0)}, "still moving: 10.0% of it changed strata over the last half"),
+        ({"half": (0.7, 0.1, 0.2, 0)}, "still moving: 10.0% of it changed strata over the last half"),
         ({"capped": True}, "below that of the tempered posterior at its largest nbeta"),
     ],
 )
@@ -205,22 +260,3 @@ def test_median_and_largest_sharpness_along_an_arm() -> None:
     assert origin == pytest.approx([0, 0], abs=1e-12)
     for median, largest in (flat, sharp):
         assert [median, largest] == pytest.approx([0.1 / 4, 0.1], rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("preference", "slack", "advice"),
-    [
-        # 300 particles have a half-width of 0.1. To leave out 0 it must be 0.05: four times as many.
-        ((0.05, -0.05, 0.15), 0, "about 1,200 particles would decide it"),
-        # To lie within the margin of 0.05 from 0 it must be 0.05 too.
-        ((0.0, -0.1, 0.1), 0, "about 1,200 particles would decide it"),
-        # The reference's error of 0.02 does not shrink: 0.08 must become 0.03.
-        ((0.05, -0.05, 0.15), 0.02, "about 2,200 particles would decide it"),
-        ((0.03, -0.1, 0.16), 0.06, "more particles would not decide it"),
-    ],
-)
-def test_an_undecided_answer_says_what_would_decide_it(
-    preference: tuple[float, float, float], slack: float, advice: str
-) -> None:
-    said = decided(comparison(preference, slack=slack))
-    assert all(advice in reason for reason in said["reasons"].values())

@@ -10,7 +10,8 @@ import xarray as xr
 from support.small_runs import ARMS, WELLS, small
 
 from sandbox.commands.run import record, run
-from sandbox.comparison.report import answer, markdown
+from sandbox.comparison.page import markdown
+from sandbox.comparison.report import answer
 from sandbox.measurements.registry import MEASUREMENTS
 from sandbox.pictures.loss_panels import PANELS, measurement_figure, save_measurements
 from sandbox.scenario.scenario import Scenario
@@ -89,7 +90,7 @@ def test_no_size_exceeds_the_largest_asked_for() -> None:
 
 def test_the_answer_says_each_in_a_sentence(tree: xr.DataTree) -> None:
     found = answer(tree)
-    page = markdown(found)
+    page = markdown(found, glossary=None)
     for name, measured in found["measurements"].items():
         assert f"- **{name}**: {measured['summary']}." in page
     assert found["populations"] == {}

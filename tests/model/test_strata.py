@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import spatial
 from support.checks import check_close, prior_of
 
 from sandbox.expressions.parsing import parse
+from sandbox.model import projection
 from sandbox.model.prior import Distribution
 from sandbox.model.regression import Regression, potential
 from sandbox.model.strata import Stratum, ZeroSet
@@ -34,6 +36,7 @@ CROSSING = zero_set(
 )
 CIRCLE = zero_set(stratum("circle", "w1**2 + w2**2 - 1", along="w1 / w2"))
 PARABOLA = zero_set(stratum("parabola", "w2 - w1**2", along="w1"))
+CUSP = zero_set(stratum("branch", "w1**2 - w2**3", along="w1"), tube=0.2)
 
 
 def some(count=200, seed=3, low=-1.0, high=1.0, size=2):
@@ -65,22 +68,44 @@ def test_distance_to_a_circle_is_exact():
         check_close(CIRCLE.distance(points, 0), np.abs(radius**2 - 1), 1.0, 1e-9)
 
 
-def test_distance_to_a_curve_exceeds_the_true_one_by_second_order_only():
-    """The distance to the parabola agrees with a dense search over its points."""
+def excess_over_search(zeros, points, curve):
+    """Return by how much a distance to a curve exceeds that to the nearest of a dense set of its points (N, D)."""
+    found = zeros.distance(points, 0)
+    true = spatial.cKDTree(curve).query(points)[0]
+    assert (found >= true - 1e-9).all()
+    return found - true
+
+
+def test_distance_to_a_curve_is_near_the_true_one(monkeypatch):
+    """The parabola w2 = w1^2, from points on its normals; Gauss-Newton steps alone are a hundred times as far off."""
     base = np.stack([np.linspace(-0.9, 0.9, 60), np.linspace(-0.9, 0.9, 60) ** 2], axis=1)
     normal = np.stack([-2 * base[:, 0], np.ones(60)], axis=1)
     normal /= np.linalg.norm(normal, axis=1)[:, None]
-    curve = np.linspace(-1.5, 1.5, 200_001)
-    excess = []
-    for offset in (0.1, 0.05):
-        points = base + offset * normal
-        found = PARABOLA.distance(points, 0)
-        true = np.array([np.hypot(curve - a, curve**2 - b).min() for a, b in points])
-        assert (found >= true - 1e-9).all()
-        excess.append(np.max(found - true))
-    assert excess[0] < 0.1**2
-    # Half the distance, at most a quarter of the excess (up to a fifth for the terms beyond).
-    assert excess[1] < 1.2 * excess[0] / 4
+    position = np.linspace(-1.5, 1.5, 400_001)
+    curve = np.stack([position, position**2], axis=1)
+    with_corrections = np.max(excess_over_search(PARABOLA, base + 0.1 * normal, curve))
+    assert with_corrections < 1e-5
+    monkeypatch.setattr(projection, "_CORRECTIONS", 0)
+    assert np.max(excess_over_search(PARABOLA, base + 0.1 * normal, curve)) > 100 * with_corrections
+
+
+def test_masses_near_a_cusps_branch_are_those_of_true_distances(monkeypatch):
+    """Of the posterior at n = 100, points beyond 0.2 of the tip and within 0.2 of w1^2 = w2^3, to 0.003."""
+    axis = np.linspace(-1, 1, 200)
+    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    points = points[np.linalg.norm(points, axis=1) >= 0.2]
+    weight = np.exp(-100 * (points[:, 0] ** 2 - points[:, 1] ** 3) ** 2 / 2)
+    position = np.linspace(-1.5, 1.5, 20_001)
+    true = spatial.cKDTree(np.stack([position**3, position**2], axis=1)).query(points)[0]
+
+    def check_mass():
+        near = CUSP.strata_of(points) == 0
+        assert abs((weight * near).sum() - (weight * (true < 0.2)).sum()) < 0.003 * weight.sum()
+
+    check_mass()
+    monkeypatch.setattr(projection, "_CORRECTIONS", 0)
+    with pytest.raises(AssertionError):
+        check_mass()
 
 
 def check_on_stratum(points, *residuals):

@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from scipy import stats
 from support.made_up import CASES, FIVE, QUESTION, Array, Made, tree_of
 
-from sandbox.pictures import animation, panels, scene, style
+from sandbox.pictures import animation, ground, panels, scene, style
 from sandbox.pictures import figure as figure_module
 from sandbox.pictures.figure import figure, save_figure
 from sandbox.pictures.scene import Scene, colour
@@ -40,6 +40,12 @@ def steps(axes: Axes) -> dict[str, tuple[Array, Array]]:
     return {to_hex(patch.get_edgecolor()): patch.get_data()[:2] for patch in patches}
 
 
+def panel(tree: xr.DataTree, title: str) -> Axes:
+    """Return the one panel of the figure whose title begins like this."""
+    (axes,) = (axes for axes in figure(tree).axes if axes.get_title().startswith(title))
+    return axes
+
+
 def in_order(points: Array) -> Array:
     return points[np.lexsort(points.T)]
 
@@ -47,7 +53,7 @@ def in_order(points: Array) -> Array:
 @pytest.mark.parametrize("case", ["crossing", "cube", "five"])
 def test_dots_are_the_kept_particles_in_their_populations_colour(case: str) -> None:
     tree = tree_of(case)
-    lines = figure(tree).axes[0].lines
+    lines = panel(tree, "particles at step").lines
     for k, name in enumerate(tree["populations"].children):
         points = np.concatenate([xy(line) for line in lines if to_hex(line.get_color()) == colour(k)])
         kept = tree[f"populations/{name}"].position.values[-1][CASES[case][2] :, :2]
@@ -63,17 +69,66 @@ def test_a_far_particle_does_not_stretch_the_view() -> None:
     np.testing.assert_array_equal(Scene.of(tree_of("five")).view, [[-1, 1], [-1, 1]])
 
 
-def test_histograms_along_an_arm_are_densities_of_the_trees_counts() -> None:
+def test_areas_along_an_arm_are_shares_of_all_particles_and_of_the_posterior() -> None:
     tree = tree_of("crossing")
-    drawn = figure(tree)
+    tops = set()
     for arm in ("flat_arm", "sharp_arm"):
-        (axes,) = (axes for axes in drawn.axes if axes.get_title() == f"along {arm}")
+        axes = panel(tree, f"along {arm}")
+        tops.add(axes.get_ylim())
         for k, name in enumerate(("sgd", "langevin")):
             counts = tree[f"populations/{name}"].along_count.sel(along_stratum=arm).values[-1]
             values, edges = steps(axes)[colour(k)]
-            np.testing.assert_allclose(values * np.diff(edges) * counts.sum(), counts)
-        values, edges = steps(axes)[panels.INK]
-        assert values @ np.diff(edges) == pytest.approx(1)
+            np.testing.assert_allclose(values * np.diff(edges) * 300, counts, atol=1e-9)
+            assert counts.sum() < 250, "areas of 1 in each tube would not be noticed"
+        values, edges = steps(axes)[scene.INK]
+        mass = tree["posterior"].along_mass.sel(along_stratum=arm).values
+        np.testing.assert_allclose(values * np.diff(edges), mass, atol=1e-12)
+    assert len(tops) == 1, "areas of two arms must compare"
+
+
+def test_of_two_populations_each_is_in_front_in_half_of_the_layers() -> None:
+    lines = [line for line in panel(tree_of("five"), "particles at step").lines if line.get_marker() == "o"]
+    shades = [to_hex(line.get_color()) for line in lines]
+    layers = np.array(shades).reshape(-1, 5)
+    for one, other in combinations(map(colour, range(5)), 2):
+        ahead = (layers == one).argmax(axis=1) > (layers == other).argmax(axis=1)
+        assert ahead.mean() == 0.5
+    turned = np.array([np.roll(layers[0], -k) for k in range(5)])
+    ahead = (turned == colour(0)).argmax(axis=1) > (turned == colour(1)).argmax(axis=1)
+    assert ahead.mean() != 0.5, "layers that only take turns would not be noticed"
+
+
+def test_few_particles_are_drawn_larger() -> None:
+    assert panels.marker_size(4) == 8 > panels.marker_size(1000) > panels.marker_size(20000) == 3
+
+
+def test_the_least_over_a_hidden_parameter_has_no_stripes() -> None:
+    centres = np.linspace(-0.9, 0.9, 401)
+    grid = np.linspace(-1, 1, 25)
+    valley = lambda z: (z - centres) ** 2 + 0.1 * np.sin(3 * z) ** 4  # noqa: E731
+    fine = np.min([valley(z) for z in np.linspace(-1, 1, 20001)], axis=0)
+    np.testing.assert_allclose(scene.least(valley, grid, 401), fine, atol=1e-7)
+    assert np.abs(np.min([valley(z) for z in grid], axis=0) - fine).max() > 1e-4, "a grid alone would not be noticed"
+
+
+def shown_bands(excess: Array, levels: Array) -> int:
+    """Return the number of bands between contours that cover at least 2% of the view."""
+    return int((np.histogram(excess, levels)[0] > 0.02 * excess.size).sum())
+
+
+@pytest.mark.parametrize("depth", [1.0, 30.0, 1e4])
+def test_contours_show_five_bands_in_a_valley_of_any_depth(depth: float) -> None:
+    x, y = np.meshgrid(np.linspace(-1, 1, 101), np.linspace(-1, 1, 101))
+    plain = depth * (1 + 0.1 * x * y - np.exp(-100 * (x**2 + y**2)) * 0.999)
+    for excess in (plain, depth * (x - 0.003) ** 2, depth * (x * y**2) ** 2 + 1e-30):
+        assert shown_bands(excess, ground.contour_levels(excess, nbeta=100 / depth)) >= 5
+    assert shown_bands(plain, depth * 10.0 ** np.arange(-4, 1, 0.5)) < 5, "even levels would not be noticed"
+
+
+def test_no_text_is_cut() -> None:
+    words = "Is a_very_long_name_without_a_space " * 30
+    assert "".join(scene.wrapped(words, 20).split()) == "".join(words.split())
+    assert max(map(len, scene.wrapped(words, 20).split("\n"))) <= 20
 
 
 def test_the_posterior_of_one_parameter_is_the_exact_density() -> None:
@@ -88,7 +143,7 @@ def test_the_posterior_of_one_parameter_is_the_exact_density() -> None:
 
 def test_one_parameter_is_drawn_as_histograms_of_the_particles() -> None:
     tree = tree_of("wells")
-    lower = figure(tree).axes[0]
+    lower = panel(tree, "particles at step")
     values, edges = steps(lower)[colour(1)]
     points = tree["populations/langevin"].position.values[-1][7:, 0]
     np.testing.assert_allclose(values * np.diff(edges) * len(points), np.histogram(points, edges)[0], atol=1e-9)
@@ -98,7 +153,8 @@ def test_one_parameter_is_drawn_as_histograms_of_the_particles() -> None:
 def test_w0_is_drawn_where_the_expected_loss_vanishes(case: str) -> None:
     tree = tree_of(case)
     population = Scene.of(tree).scenario.problem.population_loss
-    lines = [line for line in figure(tree).axes[0].lines if line.get_color() == panels.GREY]
+    lines = [line for line in panel(tree, "particles at step").lines if line.get_color() == scene.GREY]
+    lines = [line for line in lines if len(xy(line))]
     assert {line.get_label() for line in lines} == {s.name for s in Scene.of(tree).scenario.problem.zero_set.strata} - {
         "crossing"
     }
@@ -119,7 +175,7 @@ def test_contours_show_the_least_loss_over_the_third_parameter() -> None:
 
 def test_occupancies_and_references_are_the_comparisons() -> None:
     tree = tree_of("crossing")
-    (axes,) = (axes for axes in figure(tree).axes if axes.get_title().startswith("flat_arm"))
+    axes = panel(tree, "flat_arm")
     (line,) = (line for line in axes.lines if line.get_label() == "langevin")
     comparison = tree["comparison"].to_dataset().sel(population="langevin", stratum="flat_arm")
     np.testing.assert_array_equal(line.get_ydata(), comparison.occupancy.sel(bound="estimate"))
@@ -127,7 +183,7 @@ def test_occupancies_and_references_are_the_comparisons() -> None:
     flat = {
         (each.get_linestyle(), to_hex(each.get_color())): xy(each)[0, 1] for each in axes.lines if len(xy(each)) == 2
     }
-    assert [flat["-", panels.INK], flat["--", colour(1)], flat[":", colour(1)]] == list(comparison.reference_mass)
+    assert [flat["-", scene.INK], flat["--", colour(1)], flat[":", colour(1)]] == list(comparison.reference_mass)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -155,12 +211,13 @@ def test_the_users_words_are_shown_as_they_are() -> None:
     drawn = figure(tree_of("crossing"))
     assert drawn.get_suptitle() == QUESTION
     legend = " ".join(text.get_text() for text in drawn.legends[0].get_texts()).replace("\n", " ")
-    assert r"undecided against level set (7 % have $diverged_ \frac)" in legend
+    assert "more singular than the posterior; equally simple as the tempered posterior" in legend
+    assert r"(7 % have $diverged_ \frac)" in legend
     assert scene.printable("a\tb\n\U0001f9ea \u4e2d λ") == "a b ? ? λ"
 
 
 def test_populations_have_different_colours_and_none_is_the_posteriors() -> None:
-    assert len({colour(k) for k in range(14)} | {panels.INK, panels.GREY, panels.PALE}) == 17
+    assert len({colour(k) for k in range(14)} | {scene.INK, scene.GREY, scene.PALE}) == 17
 
 
 @pytest.mark.parametrize("kind", style.FORMATS)
@@ -232,5 +289,5 @@ def test_drawing_changes_nothing_global() -> None:
     with mpl.rc_context({"font.size": 30, "text.usetex": True, "axes.grid": True}):
         assert float(figure(tree_of("wells")).axes[0].xaxis.label.get_fontsize()) < 10
     assert dict(mpl.rcParams) == before
-    for module in (scene, panels, figure_module, animation):
+    for module in (scene, ground, panels, figure_module, animation):
         assert "pyplot" not in Path(str(module.__file__)).read_text()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from support.made_simplicity import add_simplicity
 
 from sandbox.comparison.occupancy import BOUNDS
 from sandbox.comparison.references import REFERENCES
@@ -45,8 +46,6 @@ parameters: {w1: "uniform(-2, 2)", w2: "uniform(-2, 2)"}
 loss: {model: tanh(w1 * w2 * x) - tanh(x), truth: 0, inputs: {x: "normal(0, 1)"}, samples: 200}
 strata: {hyperbola: {zero: [w1 * w2 - 1], along: w1}}
 """
-VERDICTS = {"posterior": "simpler", "tempered": "same", "level_set": "undecided"}
-REASONS = {"posterior": "it lies above 0", "tempered": "small", "level_set": r"7 % have $diverged_ \frac"}
 FIVE = ("sgd", "langevin", "small_batch", "label_noise", "large_step")
 STEPS, BINS = 20000, 40
 CASES = {
@@ -82,14 +81,16 @@ class Made:
             each[len(self.times) // 2 :, :diverged] = [[np.nan], [np.inf], [1e30]][diverged % 3]
         populations = {f"/populations/{name}": self.population(each) for name, each in points.items()}
         compared = [self.comparison(populations[f"/populations/{name}"]) for name in names]
-        self.tree = xr.DataTree.from_dict(
-            {
-                "/": xr.Dataset(attrs={"scenario": self.text, "scenario_file": "made_up.yaml", "question": QUESTION}),
-                **populations,
-                "/posterior": self.posterior(),
-                "/comparison": xr.concat(compared, "population").assign_coords(population=list(names)),
-            }
-        )
+        groups = {
+            "/": xr.Dataset(attrs={"scenario": self.text, "scenario_file": "made_up.yaml", "question": QUESTION}),
+            **populations,
+            "/posterior": self.posterior(),
+            "/comparison": xr.concat(compared, "population").assign_coords(population=list(names)),
+        }
+        last = {name: each[-1] for name, each in points.items()}
+        for group, added in add_simplicity(self.scenario, last, self.cloud(1.0, 0.05, 400)[-1]).items():
+            groups[group] = groups[group].merge(added, combine_attrs="override")
+        self.tree = xr.DataTree.from_dict(groups)
 
     def cloud(self, rate: float, spread: float, count: int) -> Array:
         start = self.scenario.problem.prior.quantile(
@@ -147,9 +148,6 @@ class Made:
             {
                 "occupancy": (("time", "stratum", "bound"), np.stack([share, share - error, share + error], axis=-1)),
                 "reference_mass": (("reference", "stratum"), masses),
-                "preference": (("reference", "bound"), [[0.12, 0.10, 0.14], [0.01, -0.01, 0.03], [np.nan] * 3]),
-                "verdict": ("reference", [VERDICTS[name] for name in REFERENCES]),
-                "reason": ("reference", [REASONS[name] for name in REFERENCES]),
             },
             coords={"reference": list(REFERENCES), "bound": list(BOUNDS), "time": self.times, "stratum": self.strata},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,13 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 from sandbox.commands.cli import main
+from sandbox.comparison.law import law
+from sandbox.comparison.occupancy import compare
+from sandbox.comparison.record import assemble
+from sandbox.comparison.references import References, coefficients
+from sandbox.comparison.verdict import decide
 from sandbox.dynamics.simulate import run_populations
+from sandbox.dynamics.stability.map import stability_map
 from sandbox.dynamics.start import start
 from sandbox.dynamics.statistics import TUBE_FACTORS
 from sandbox.model.strata import DIVERGED
@@ -173,6 +180,8 @@ def record_of(scenario: Scenario, points: Array, excess: float | None = None, go
     # One particle went from the first stratum to the last; of the diverged ones, one was on the first.
     moves[1, 0, strata - 1] = 1
     moves[1, 0, -1] = min(gone, 1)
+    lost = np.full((gone, points.shape[1]), np.inf)
+    ends = np.concatenate([points, lost])
     return xr.Dataset(
         {
             "count": (("time", "stratum"), np.array([counted(1.0)] * 2)),
@@ -182,6 +191,8 @@ def record_of(scenario: Scenario, points: Array, excess: float | None = None, go
                 np.array([along] * 2).reshape(2, len(along_strata), bins),
             ),
             "mean_excess": ("time", [mean, mean]),
+            "position": (("time", "particle", "parameter"), np.array([ends] * 2)),
+            "final_position": (("scored", "parameter"), ends),
             "moves": (("time", "origin", "stratum"), moves),
         },
         coords={
@@ -192,6 +203,28 @@ def record_of(scenario: Scenario, points: Array, excess: float | None = None, go
             "tube_factor": np.array(TUBE_FACTORS),
         },
     )
+
+
+def tree_of(scenario: Scenario, records: dict[str, xr.Dataset]) -> xr.DataTree:
+    """Return a run's tree from records made by hand, with what only a simulation adds."""
+    for name, record in records.items():
+        population = next(p for p in scenario.populations if p.name == name)
+        records[name] = record.assign(excess_error=("time", [np.nan, np.nan])).assign_attrs(
+            rule=population.rule.rule,
+            settings=json.dumps(population.rule.model_dump()),
+            gradient=json.dumps({"estimator": population.gradient.name}),
+            particles=int(record["count"][0].sum()),
+        )
+    references = References(scenario)
+    truth, records, found = compare(references, references.posterior(), records, coefficients(scenario))
+    judged = {}
+    for p in scenario.populations:
+        near = stability_map(scenario.problem, p, scenario.sizes.steps)
+        apart = float(found[p.name].agreement.sel(bound="low"))
+        judged[p.name] = decide(
+            scenario, p, found[p.name], near, law(scenario.problem, p, records[p.name], truth, apart)
+        )
+    return assemble(scenario, records, truth, judged, {})
 
 
 def _extent(scenario: Scenario, k: int) -> tuple[float, float]:

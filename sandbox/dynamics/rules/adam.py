@@ -64,9 +64,6 @@ class Adam(GradientStep):
             [moved(*each) for each in zip(shrunk, mean, square, strict=True)], {"mean": mean, "square": square}
         )
 
-    def edge(self) -> None:
-        """Return None: the size of a step does not scale with the gradient."""
-
 
 def _log(memory: float) -> float:
     return float(np.log(memory)) if memory else -np.inf

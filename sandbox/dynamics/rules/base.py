@@ -136,10 +136,6 @@ class Rule(Settings):
         """Return the nbeta of the posterior that the rule follows: the rule's own, or else `default`."""
         return default
 
-    def edge(self) -> float | None:
-        """Return the product of `rates` and sharpness beyond which a quadratic diverges; None if none is known."""
-        return 2.0
-
     @property
     @abstractmethod
     def default_gradient(self) -> str | None:

@@ -23,10 +23,6 @@ class GradientDescent(GradientStep):
         """The number of substeps."""
         return self.substeps
 
-    def edge(self) -> float:
-        """Return 2, the edge of each substep."""
-        return 2.0
-
     @property
     def default_gradient(self) -> str:
         """The full gradient."""

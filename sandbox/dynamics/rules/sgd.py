@@ -88,10 +88,6 @@ class Sgd(GradientStep):
         used = [s + mu * v for s, v in zip(slopes, velocity, strict=True)] if self.nesterov else velocity
         return Moved([x - p.rate * v for x, v in zip(p.w, used, strict=True)], {"velocity": velocity})
 
-    def edge(self) -> float:
-        """Return the edge without noise: 2 (1 + mu), for Nesterov divided by 1 + 2 mu (O'Donoghue and Candes 2015)."""
-        return 2 * (1 + self.momentum) / (1 + 2 * self.momentum * self.nesterov)
-
 
 def clipped(gradients: Sequence[Any], longest: Any) -> list[Any]:
     """Return the gradient, scaled down to the norm `longest` if it is longer."""

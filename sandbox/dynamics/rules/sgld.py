@@ -69,10 +69,6 @@ class Sgld(LangevinStep):
         """None: the user must name the minibatch."""
         return None
 
-    def edge(self) -> float | None:
-        """Return 4, because the drift is half of eps."""
-        return 4.0
-
 
 class Psgld(Sgld):
     """SGLD preconditioned by RMSprop."""
@@ -98,6 +94,3 @@ class Psgld(Sgld):
         slopes = self.pulled(p)
         moved = [x - s * g / 2 + sympy.sqrt(s) * z for x, s, g, z in zip(p.w, scaled, slopes, p.xi, strict=True)]
         return Moved(moved, {"square": square})
-
-    def edge(self) -> None:
-        """Return None: the steps depend on the earlier gradients."""

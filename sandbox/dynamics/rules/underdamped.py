@@ -54,7 +54,3 @@ class Underdamped(LangevinStep):
         velocity = [kept * v + spread * z for v, z in zip(kicked, p.xi, strict=True)]
         moved = [x + half * (v + u) for x, v, u in zip(p.w, kicked, velocity, strict=True)]
         return Moved(moved, {"velocity": velocity})
-
-    def edge(self) -> float:
-        """Return 4 / h, because the edge is at h^2 times sharpness = 4."""
-        return 4 / self.step_size

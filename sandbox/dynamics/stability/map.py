@@ -8,19 +8,16 @@ import numpy as np
 import sympy
 import xarray as xr
 
+from sandbox.compiled.random_numbers import derived_seed
 from sandbox.dynamics.population import Population
-from sandbox.dynamics.stability.growth import MEASURES, NEUTRAL, NOTIONS, Measure
-from sandbox.dynamics.stability.noise import Noise, noise_of
+from sandbox.dynamics.stability.growth import MEASURES, NEUTRAL, NOTIONS, Measure, deterministic, mean_square
+from sandbox.dynamics.stability.noise import Law, Noise, noise_of
 from sandbox.dynamics.stability.step import NotLinearError, Step
 from sandbox.expressions.calculus import gradient
 from sandbox.expressions.evaluation import numpy_function
 from sandbox.model.labelled import coordinates, labelled, texts
 from sandbox.model.problem import Problem
 from sandbox.tools.arrays import Array
-
-EDGE = 2.0
-"""Gradient steps on a quadratic diverge if step size times curvature exceeds this; with minibatch noise, in mean
-square, earlier still (Ziyin, Liu, Mori and Ueda 2022, 2102.05375)."""
 
 POINTS = 512
 """Number of points of each stratum at which the sharpness is computed."""
@@ -30,12 +27,19 @@ _POINTS = 64
 _MULTIPLES: Array = np.asarray(2.0 ** np.arange(-12, 13), np.float64)
 _FINER = 17
 """Multiples of the step size tried first for the threshold; and number of multiples tried between two of them."""
+_SLIGHT = 1e-9
+"""Growth per step up to this drives no particle off within a run."""
+_LEAST = 0.01
+"""If mean squares grow at this multiple of the step size too, the step's length does not make them grow, but noise that
+does not vanish where the slope does. Such growth is proportional to the square of the step size."""
 NUMBERS = {
     "stable_share": "share of a stratum's points at which a small distance does not grow",
     "growth": "median over points of the log growth of a small distance per step",
     "growth_error": "standard error of growth",
     "threshold": "multiple of the step size at which growth begins, at the point of median sharpness; inf if at none",
     "threshold_error": "standard error of threshold",
+    "unstable_share": "share of a stratum's points at which the step's length makes a small distance grow",
+    "unstable_threshold": "multiple of the step size at which it does, at the point where it does most; nan if at none",
 }
 """The numbers computed for each stratum and notion, in words; see `thresholds`."""
 
@@ -74,7 +78,12 @@ def thresholds(problem: Problem, population: Population, steps: int) -> xr.Datas
     - `growth`, `growth_error`: the median over points of the log growth of a small distance per step (in mean square:
       of the root of its mean square), and its standard error, above 0 if products are simulated;
     - `threshold`, `threshold_error`: at the point of median sharpness, the multiple of the step size at which growth
-      begins: inf if there is none even at 2^12, 0 if there is already at 2^-12; and its standard error.
+      begins: inf if there is none even at 2^12, 0 if there is already at 2^-12; and its standard error;
+    - `unstable_share`: the share of the same points at which the step's length makes a small distance grow. Negative
+      curvature counts as 0 here, because beside it distances grow at any step size: the loss itself falls away, as that
+      on samples may. Points at which mean squares grow even at a hundredth of the step size count only if a step
+      without noise makes distances grow;
+    - `unstable_threshold`: the multiple at which that begins, at the one of these points with the largest growth.
 
     Batches are taken as independent from step to step: `reshuffled` counts as `without_replacement`. Second moments are
     those of the data set or the Gauss nodes; of at most 1024 samples if Hessians are not affine in the columns.
@@ -86,7 +95,8 @@ def thresholds(problem: Problem, population: Population, steps: int) -> xr.Datas
     values, reason = np.full((len(NUMBERS), len(strata), len(NOTIONS)), np.nan), ""
     try:
         step = Step.of(population.rule, len(problem.loss.parameters), steps)
-        noise = noise_of(problem.loss, population.rule, population.gradient, np.random.default_rng(problem.seed))
+        rng = np.random.default_rng(derived_seed(problem.seed, f"stability of {population.name}"))
+        noise = noise_of(problem.loss, population.rule, population.gradient, rng)
     except NotLinearError as error:
         reason = str(error)
     else:
@@ -103,23 +113,35 @@ def thresholds(problem: Problem, population: Population, steps: int) -> xr.Datas
 
 
 def _near(problem: Problem, step: Step, noise: Noise, k: int) -> Array:
-    """Return the five numbers of stratum k for each notion, shape (5, notions)."""
+    """Return the numbers of stratum k for each notion, shape (len(NUMBERS), notions)."""
     points, normals = _points(problem, k)
     law = noise.at(points, normals)
     if step.rule.follows == "posterior":
         law = law.of_posterior(step.rule.nbeta_or(problem.nbeta), _prior_curvature(problem, points, normals))
     middle = _middle(np.linalg.eigvalsh(law.mean).max(axis=1, initial=-np.inf))
-    here, there = step.across(normals, np.ones(1)), law.only(middle)
-    result = np.empty((len(NUMBERS), len(MEASURES)))
+    here, rising = step.across(normals, np.ones(1)), law.without_falls()
+    by_noise = mean_square(*step.across(normals, np.full(1, _LEAST)), rising)[0] > _LEAST**2 * _SLIGHT
+
+    def edge(measure: Measure, law: Law, point: int) -> tuple[float, float]:
+        there = law.only(point)
+        return _crossing(lambda multiples: measure(*step.across(normals[[point]], multiples), there))
+
+    result, moves = np.empty((len(NUMBERS), len(MEASURES))), step.rule.moves_per_step
     for n, measure in enumerate(MEASURES.values()):
-
-        def grown(multiples: Array, measure: Measure = measure) -> tuple[Array, Array]:
-            return measure(*step.across(normals[[middle]], multiples), there)
-
-        growth, error = measure(*here, law)
+        growth, _ = measure(*here, law)
         half = _middle(growth)
-        moves = step.rule.moves_per_step
-        result[:, n] = np.mean(growth <= NEUTRAL), moves * growth[half], moves * error[half], *_crossing(grown)
+        # At one point alone, the same cost allows more products.
+        middling, error = measure(*step.across(normals[[half]], np.ones(1)), law.only(half))
+        risen = growth if rising is law else measure(*here, rising)[0]
+        risen = np.where((risen > _SLIGHT) & ~(by_noise & (measure is not deterministic)), risen, 0)
+        result[:, n] = (
+            np.mean(growth <= NEUTRAL),
+            moves * middling[0],
+            moves * error[0],
+            *edge(measure, law, middle),
+            np.mean(risen > 0),
+            edge(measure, rising, int(np.argmax(risen)))[0] if risen.any() else np.nan,
+        )
     return result
 
 

@@ -64,6 +64,13 @@ class Law:
         here = slice(point, point + 1)
         return Law(self.mean[here], self.covariance[here], self.scores, self.directions[:, here])
 
+    def without_falls(self) -> Law:
+        """Return the law with negative eigenvalues of the mean set to 0; this law itself if there are none."""
+        values, vectors = np.linalg.eigh(self.mean)
+        if not (values < 0).any():
+            return self
+        return replace(self, mean=(vectors * np.maximum(values, 0)[:, None, :]) @ vectors.swapaxes(1, 2))
+
     def of_posterior(self, nbeta: float, curvature: Array) -> Law:
         """Return the law of the Hessian of nbeta L_n - log φ, given the Hessian of -log φ, shape (N, m, m)."""
         mean = nbeta * self.mean + curvature
@@ -126,9 +133,12 @@ def noise_of(loss: Loss, rule: Rule, estimator: Estimator, rng: np.random.Genera
         return _batches(
             loss, estimator.minibatch, estimator.draw, 1.0, rng, normals if estimator.minibatch > _LARGE else None
         )
-    raise NotLinearError(
-        f"the noise of '{rule.rule}' is as large as that of '{estimator.name}', whose root need not have a derivative"
-    )
+    if isinstance(estimator, Gaussian):
+        raise NotLinearError(
+            f"the noise of '{rule.rule}' is isotropic with a minibatch's trace, whose root need not have a derivative"
+        )
+    known = ", ".join(f"'{each.name}'" for each in (Full, Gaussian, Minibatch, Noisy))
+    raise NotLinearError(f"the law of the Hessian is known for the estimators {known}; found '{estimator.name}'")
 
 
 def _batches(

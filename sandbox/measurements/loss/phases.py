@@ -26,6 +26,7 @@ class Phases(OfPosterior):
     """The posterior's share of each stratum as a function of n, for the population's loss."""
 
     name: ClassVar[str] = "phases"
+    needs_strata: ClassVar[bool] = True
     samples: Annotated[tuple[float, ...], Field(strict=False, min_length=2)] = Field(
         default=(1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000), description="n, rising"
     )

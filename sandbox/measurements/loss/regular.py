@@ -225,6 +225,7 @@ class Flatness(OfLoss):
     """Hessian and Fisher information along each stratum, with measures of flatness and λ."""
 
     name: ClassVar[str] = "flatness"
+    needs_strata: ClassVar[bool] = True
     quick: ClassVar[dict[str, int]] = {"points": 8}
     points: int = Field(default=32, ge=2, le=1000, description="points on each stratum")
     nbeta: float = Field(default=1e8, gt=0, description="nbeta of the local learning coefficients along the stratum")

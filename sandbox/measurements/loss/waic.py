@@ -23,6 +23,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
+from sandbox.compiled.random_numbers import derived_seed
 from sandbox.dynamics.frames import Record
 from sandbox.expressions.evaluation import numpy_function
 from sandbox.measurements.base import OfLoss, known_value
@@ -221,8 +222,8 @@ class Waic(OfLoss):
         """Return each data set's losses, their means, and theory's from λ, ν. Raises InputError for a potential."""
         if problem.model is None:
             raise InputError("WAIC needs a model with data; here is a bare potential")
-        seeds = range(problem.seed, problem.seed + self.data_sets)
-        sets = waic_over_data_sets(problem.model, problem.prior, self.samples, list(seeds))
+        seeds = [derived_seed(problem.seed, "waic", k) for k in range(self.data_sets)]
+        sets = waic_over_data_sets(problem.model, problem.prior, self.samples, seeds)
         value = known_value(problem)
         fluctuation = float(sets["singular_fluctuation"].mean())
         means = expectations(sets, value, fluctuation)

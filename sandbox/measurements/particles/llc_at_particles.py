@@ -6,7 +6,9 @@ A descent first takes each point to a minimum w* of K. Around w*, chains sample
 
 and λ̂(w*) = nbeta (E[K] - K(w*)) (Lau et al. 2308.12108, with K for L_n: no noise of a data set enters). It needs no
 list of strata. It depends on the neighbourhood of radius γ^-1/2. On a quadratic of curvatures h it is
-1/2 sum nbeta h / (nbeta h + γ). If the multiplicity is above 1 it approaches λ from below like 1 / log nbeta.
+1/2 sum nbeta h / (nbeta h + γ). If the multiplicity is above 1 it approaches λ from below like 1 / log nbeta. So it is
+λ only where it no longer changes with nbeta: for K ~ r^2k, where nbeta γ^-k is large. Its slope in log nbeta is λ̂
+minus the variance of nbeta K, which the same chains give; the exact λ̂ at this nbeta and γ is a quadrature.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import xarray as xr
 from pydantic import Field
 
 from sandbox.measurements.base import AtPoints
+from sandbox.measurements.loss.llc import llc_quadrature
 from sandbox.model.descent import descend
 from sandbox.model.labelled import coordinates, labelled, scalar, texts
 from sandbox.model.loss import Loss
@@ -35,6 +38,9 @@ _ACCEPTANCE = 0.574
 """The optimal acceptance of MALA in high dimension (Roberts and Rosenthal 1998)."""
 _WIDEST, _NARROWEST = 0.5, -1.5
 """The range of log10(step size / adapted step size): singular neighbourhoods have no single scale."""
+
+_EXACT, _PLANE = 4, 2
+"""The points of each source at which λ̂ is also integrated, and the most parameters for which it is."""
 
 _HALVINGS, _HIGH = 30, 3.0
 """The most halvings of a start's z; they end when its potential is less than _HIGH per parameter above that of w*."""
@@ -59,29 +65,54 @@ class LocalLlc(AtPoints):
             if not len(chosen):
                 continue
             found = local_llc(problem.population_loss, problem.prior, chosen, self, problem.seed)
-            true = found["llc"].where(found["on_zero_set"], drop=True).to_numpy()
-            mean = float(true.mean()) if len(true) else math.nan
-            error = float(true.std(ddof=1) / math.sqrt(len(true))) if len(true) > 1 else math.nan
-            said.append(f"{source} {mean:.3f} ± {1.96 * error:.3f} ({len(true)} of {len(chosen)} on W0)")
+            means = _over_true(found)
+            said.append(f"{source} {_said(found, means)}")
             counted = found.assign_coords(coordinates(point=range(len(chosen)))).astype(np.float64)
-            rows.append(
-                counted.assign(
-                    mean_llc=scalar(mean, "mean llc over the true parameters"),
-                    mean_llc_error=scalar(error, "standard error of mean_llc"),
-                )
-            )
+            rows.append(counted.assign(means))
         if not rows:
             return xr.Dataset(attrs={"summary": "no finite point to measure at"})
         sources = coordinates(source=texts(s for s in landed if np.isfinite(landed[s]).all(axis=1).any()))
         joined = xr.concat(rows, "source", join="outer", combine_attrs="drop_conflicts").assign_coords(sources)
-        return joined.assign_attrs(summary=f"mean λ at the last positions: {', '.join(said)}")
+        return joined.assign_attrs(summary=f"{self._what()}: {'; '.join(said)}")
+
+    def _what(self) -> str:
+        reach = f"γ^-1/2 = {self.localization**-0.5:.2g}"
+        return f"mean λ̂ at nbeta = {self.nbeta:.2g}, within about {reach} of where the last positions descend to"
+
+
+def _over_true(found: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return the means over the true parameters, and their standard errors."""
+    result = {}
+    for name in ("llc", "nbeta_slope"):
+        true = found[name].where(found["on_zero_set"], drop=True).to_numpy()
+        mean = float(true.mean()) if len(true) else math.nan
+        error = float(true.std(ddof=1) / math.sqrt(len(true))) if len(true) > 1 else math.nan
+        result[f"mean_{name}"] = scalar(mean, f"mean {name} over the true parameters")
+        result[f"mean_{name}_error"] = scalar(error, f"standard error of mean_{name}")
+    return result
+
+
+def _said(found: xr.Dataset, means: Mapping[str, xr.Variable]) -> str:
+    """Return as text λ̂ beside its exact value, and whether it still changes with nbeta."""
+    mean, error, slope, slope_error = (float(value) for value in means.values())
+    true, exact = found["on_zero_set"].to_numpy(), found["exact_llc"].to_numpy()
+    known = np.isfinite(exact)
+    beside = ""
+    if known.any():
+        chains = found["llc"].to_numpy()[known].mean()
+        beside = f"; exactly {exact[known].mean():.3f} at {known.sum()} of them, chains {chains:.3f}"
+    still = f"λ̂ changes by {slope:+.3f} ± {1.96 * slope_error:.3f} if nbeta grows by a factor e"
+    verdict = "the number is not λ yet" if abs(slope) > 3 * slope_error else "no change is seen"
+    return f"{mean:.3f} ± {1.96 * error:.3f} ({true.sum()} of {len(true)} on W0{beside}); {still}: {verdict}"
 
 
 def local_llc(loss: Loss, prior: Prior, points: Array, settings: LocalLlc | None = None, seed: int = 0) -> xr.Dataset:
     """Return λ̂ around the minimum below each of the points (N, D); `loss` is the population loss or a potential.
 
-    The Dataset has, over `point`: `llc` and `llc_standard_error` (over the chains, which are independent); `excess`, K
-    at the minimum; `on_zero_set`, whether that is a true parameter; `distance` from the point to it; `acceptance`.
+    The Dataset has, over `point`: `llc` and `llc_standard_error` (over the chains, which are independent);
+    `nbeta_slope`, the slope of llc in log nbeta; `exact_llc`, by quadrature at the first _EXACT true parameters in up
+    to _PLANE dimensions, else nan; `excess`, K at the minimum; `on_zero_set`, whether that is a true parameter;
+    `distance` from the point to it; `acceptance`.
     Chains are Metropolis-adjusted Langevin chains (MALA: Besag 1994; Roberts and Tweedie 1996), so their step size
     causes no bias. They are preconditioned by the curvature at the minimum.
     """
@@ -90,23 +121,33 @@ def local_llc(loss: Loss, prior: Prior, points: Array, settings: LocalLlc | None
     typical = float(np.median(loss.excess(prior.draw(512, seed, "typical loss"))))
     excess = loss.excess(minima)
     chains = _Chains(loss, prior, minima, settings, np.random.Generator(np.random.Philox([seed, 0x10CA1])))
-    means, acceptance = chains.run()
-    llc = settings.nbeta * (means - excess[:, None])
+    means, squares, acceptance = chains.run()
+    llc, true = settings.nbeta * (means - excess[:, None]), excess <= ON_ZERO_SET * typical
+    # The variance about the mean of all chains.
+    variance = settings.nbeta**2 * (squares.mean(axis=1) - means.mean(axis=1) ** 2)
+    exact = np.full(len(points), math.nan)
+    for k in np.flatnonzero(true)[: _EXACT if points.shape[1] <= _PLANE else 0]:
+        exact[k] = _exact(loss, prior, minima[k], settings)
     return xr.Dataset(
         {
             "llc": labelled("point", llc.mean(axis=1), "local learning coefficient"),
             "llc_standard_error": labelled(
                 "point", llc.std(axis=1, ddof=1) / math.sqrt(settings.chains), "standard error of llc over chains"
             ),
+            "nbeta_slope": labelled("point", llc.mean(axis=1) - variance, "change of llc if nbeta grows by a factor e"),
+            "exact_llc": labelled("point", exact, "llc by quadrature, at some true parameters"),
             "excess": labelled("point", excess, "K at the minimum that the point descends to", "nat per sample"),
-            "on_zero_set": labelled(
-                "point", excess <= ON_ZERO_SET * typical, "whether the minimum is a true parameter"
-            ),
+            "on_zero_set": labelled("point", true, "whether the minimum is a true parameter"),
             "distance": labelled("point", np.linalg.norm(minima - points, axis=1), "distance to the minimum"),
             "acceptance": labelled("point", acceptance, "accepted share of proposals"),
         },
         attrs={"nbeta": settings.nbeta, "localization": settings.localization, "chains": settings.chains},
     )
+
+
+def _exact(loss: Loss, prior: Prior, point: Array, settings: LocalLlc) -> float:
+    found = llc_quadrature(loss, prior, point, nbeta=settings.nbeta, localization=settings.localization)
+    return float(found["llc"]) if found["converged"] else math.nan
 
 
 class _Chains:
@@ -120,14 +161,14 @@ class _Chains:
         scales = vectors / np.sqrt(np.abs(values) + settings.localization)[:, None, :]
         self.scales = np.repeat(scales, settings.chains, axis=0)
 
-    def run(self) -> tuple[Array, Array]:
-        """Return the mean of K along each chain, shape (points, chains), and the acceptance of each point (points,)."""
+    def run(self) -> tuple[Array, Array, Array]:
+        """Return the means of K and K^2 along each chain, (points, chains), and each point's acceptance (points,)."""
         shape = (-1, self.settings.chains)
         warm, kept = self.settings.steps // 2, self.settings.steps
         z = self._start()
         potential, slope, excess = self._at(z)
         step = np.full(len(z) // self.settings.chains, 0.5)
-        total, accepted = np.zeros(len(z)), np.zeros(len(step))
+        total, squares, accepted = np.zeros(len(z)), np.zeros(len(z)), np.zeros(len(step))
         for k in range(warm + kept):
             h = np.repeat(step, self.settings.chains) * 10 ** self.random.uniform(_NARROWEST, _WIDEST, len(z))
             noise = self.random.standard_normal(z.shape)
@@ -143,8 +184,8 @@ class _Chains:
             if k < warm:
                 step = np.clip(step * np.exp((rate - _ACCEPTANCE) / math.sqrt(1 + k)), 1e-4, 2.0)
             else:
-                total, accepted = total + excess, accepted + rate
-        return (total / kept).reshape(shape), accepted / kept
+                total, squares, accepted = total + excess, squares + excess**2, accepted + rate
+        return (total / kept).reshape(shape), (squares / kept).reshape(shape), accepted / kept
 
     def _start(self) -> Array:
         """Return normal z (M, D), the law on a quadratic: from w* the chains would take long to spread along W0.

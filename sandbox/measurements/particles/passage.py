@@ -147,6 +147,7 @@ class Passage(OfParticles):
     """First-passage times to each stratum and between strata, and residence times: they show how sticky strata are."""
 
     name: ClassVar[str] = "passage"
+    needs_strata: ClassVar[bool] = True
     quick: ClassVar[dict[str, int]] = {"particles": 200}
     particles: int = Field(default=1000, ge=20, le=10**6, description="particles followed, of those that are recorded")
 

@@ -216,6 +216,7 @@ def _combined(runs: list[Stage] | list[Stage | None], strata: Strata | None, nbe
     if strata is not None:
         errors, share_errors = _share_errors(np.asarray(strata(points), dtype=np.int64), weights, relative, len(stages))
         share_error = float(errors.max())
+    present = [run for run, stage in enumerate(runs) if stage is not None]
     ancestors = min(len(np.unique(stage.ancestors)) for stage in stages)
     agree = error <= WIDEST_EVIDENCE and not share_error > WIDEST_SHARE
     return Measure(
@@ -230,6 +231,7 @@ def _combined(runs: list[Stage] | list[Stage | None], strata: Strata | None, nbe
         share_errors=share_errors,
         effective_sample_size=sample,
         runs=len(runs),
+        run_of=np.repeat(present, len(points) // len(present)),
     )
 
 

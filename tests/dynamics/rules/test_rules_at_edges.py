@@ -15,10 +15,14 @@ from sandbox.dynamics.codegen.step_lanes import flip_at_wall
 from sandbox.dynamics.gradients.full import Full
 from sandbox.dynamics.gradients.gaussian import Gaussian
 from sandbox.dynamics.gradients.minibatch import Minibatch
+from sandbox.dynamics.rules.gradient_descent import GradientDescent
 from sandbox.dynamics.rules.mala import Mala
+from sandbox.dynamics.rules.registry import RULES
 from sandbox.dynamics.rules.sgd import Sgd
 from sandbox.dynamics.rules.sgd_models import IsotropicSgd, LabelNoiseSgd, SgdSde
 from sandbox.dynamics.rules.underdamped import Underdamped
+from sandbox.dynamics.stability.edge import edge
+from sandbox.dynamics.stability.step import NotLinearError
 from sandbox.model.prior import Distribution
 from sandbox.model.regression import Regression, potential
 from sandbox.tools.errors import InputError
@@ -130,14 +134,30 @@ def radius(rule, h):
 
 
 @pytest.mark.parametrize(
-    "rule",
+    ("rule", "product"),
     [
-        rule_of(Sgd, learning_rate=0.1),
-        rule_of(Sgd, learning_rate=0.1, momentum=0.6),
-        rule_of(Sgd, learning_rate=0.1, momentum=0.6, nesterov=True),
+        (rule_of(Sgd, learning_rate=0.1), 2),
+        (rule_of(Sgd, learning_rate=0.1, momentum=0.6), 3.2),
+        # O'Donoghue and Candes 2015.
+        (rule_of(Sgd, learning_rate=0.1, momentum=0.6, nesterov=True), 3.2 / 2.2),
+        (rule_of(Sgd, learning_rate=0.1, weight_decay=3.0), 2 - 0.3),
+        (rule_of(GradientDescent, learning_rate=0.5, substeps=5), 2),
     ],
-    ids=["plain", "heavy ball", "nesterov"],
+    ids=["plain", "heavy ball", "nesterov", "weight decay", "substeps"],
 )
-def test_quadratics_diverge_beyond_the_edge_and_not_before(rule):
-    edge = rule.edge() / 0.1
-    assert radius(rule, 0.999 * edge) < 1 < radius(rule, 1.001 * edge)
+def test_quadratics_diverge_beyond_the_edge_and_not_before(rule, product):
+    assert edge(rule, rule.moves_per_step) == pytest.approx(product, rel=1e-8)
+    limit = product / 0.1
+    assert radius(rule, 0.999 * limit) < 1 < radius(rule, 1.001 * limit)
+
+
+def test_the_edges_of_samplers_and_of_steps_without_one():
+    """A sampler's product is that of its step, nbeta and sharpness: h^2 a = 4 for BAOAB, so h a = 4 / h."""
+    for name, product in (("langevin", 2), ("langevin_lm", 2), ("sgld", 4), ("underdamped", 4 / 0.4)):
+        assert edge(RULES[name](rule=name, step_size=0.4), 1) == pytest.approx(product, rel=1e-8)
+    held = RULES["sgld"](rule="sgld", step_size=0.4, localization=2.0)
+    assert edge(held, 1) == pytest.approx(4 - 0.4 * 2, rel=1e-8)
+    assert edge(rule_of(Sgd, learning_rate=1.0, weight_decay=3.0), 1) == 0
+    for rule in (RULES["adam"](rule="adam", learning_rate=0.1), rule_of(Sgd, learning_rate=0.1, clip=1.0)):
+        with pytest.raises(NotLinearError, match="not linear"):
+            edge(rule, 1)

@@ -15,6 +15,7 @@ from scipy import integrate, optimize, sparse, special, stats
 from support.checks import check_mean, moved, sgd
 from support.small_runs import small
 
+from sandbox.dynamics.gradients.base import Estimator
 from sandbox.dynamics.gradients.full import Full
 from sandbox.dynamics.gradients.gaussian import Gaussian
 from sandbox.dynamics.gradients.minibatch import Minibatch
@@ -189,7 +190,7 @@ def test_the_crossing_attracts_almost_surely_though_second_moments_grow():
     assert [float(row.stable_share) for row in (still, square, surely)] == [1, 0, 1]
     assert float(still.threshold) == math.inf
     assert float(square.threshold) < 1e-3
-    assert float(surely.threshold) == pytest.approx(optimize.brentq(exponent, 0.5, 3) / eta, rel=0.05)
+    check_within(surely, "threshold", optimize.brentq(exponent, 0.5, 3) / eta)
     with pytest.raises(AssertionError):
         check_within(surely, "growth", eta**2 / 2)
 
@@ -349,3 +350,24 @@ def test_what_has_no_linearisation_says_so(name, settings):
     assert all(np.isnan(table[variable]).all() for variable in table.data_vars)
     assert f"'{name}'" in table.attrs["reason"]
     assert found(scenario_of(LINE), sgd(0.1), Full()).attrs["reason"] == ""
+
+
+class AnotherEstimator(Estimator):
+    """An estimator that the stability map does not know."""
+
+    name = "another"
+
+    def stage(self, loss, constant):
+        """Raise: no kernel is built here."""
+        raise NotImplementedError
+
+
+def test_the_reason_names_what_has_no_linearisation():
+    """The trace of isotropic noise, an estimator that the map does not know, and nothing else, are the reasons."""
+    isotropic = Gaussian(gaussian=2, draw="fresh", covariance="isotropic")
+    assert "isotropic" in found(scenario_of(LINE), sgd(0.1), isotropic).attrs["reason"]
+    unknown = found(scenario_of(LINE), sgd(0.1), AnotherEstimator()).attrs["reason"]
+    assert "found 'another'" in unknown
+    assert "'minibatch'" in unknown
+    assert "isotropic" not in unknown
+    assert "root" not in unknown

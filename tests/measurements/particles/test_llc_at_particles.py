@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support.checks import Z_LIMIT, prior_of
@@ -88,3 +90,32 @@ def test_a_net_is_simpler_where_a_neuron_is_dead():
     found = local_llc(loss, prior, np.array([dead, silent]), LocalLlc(chains=32, steps=600))
     # The localization takes a per cent away, and the chains are right to a few.
     assert found["llc"].to_numpy() == pytest.approx([1.5, 2.0], rel=0.08)
+
+
+def measured(expression, points, **settings):
+    """Return the measurement at the points, which stand for one population."""
+    problem = SimpleNamespace(population_loss=potential(NAMES, expression), prior=SQUARE, seed=3)
+    return LocalLlc(points=len(points), steps=400, chains=64, **settings).measure_at(problem, {"sgd": np.array(points)})
+
+
+def test_a_number_that_is_not_lambda_yet_is_said_to_be_none():
+    """Near the origin of w1^2 w2^4 (λ = 1/4 along w2 = 0) nbeta r^6 = 0.1: λ̂ = 0.047, and it grows with nbeta."""
+    points = [(0.01, 0.0), (0.0, 0.0), (0.005, 0.0), (0.012, 0.0)]
+    found = measured("(w1 * w2**2)**2 / 2", points)
+    row = found.isel(source=0)
+    assert float(row["mean_llc"]) == pytest.approx(0.047, abs=0.008)
+    assert row["exact_llc"].to_numpy() == pytest.approx(0.048, abs=0.003)
+    # The slope in log nbeta, by two quadratures beside nbeta.
+    near = {"localization": 1000.0, "tolerance": 1e-6}
+    loss = potential(NAMES, "(w1 * w2**2)**2 / 2")
+    low, high = (float(llc_quadrature(loss, SQUARE, (0, 0), nbeta=b, **near)["llc"]) for b in (0.9e8, 1.1e8))
+    assert float(row["nbeta_slope"].mean()) == pytest.approx((high - low) / np.log(1.1 / 0.9), rel=0.3)
+    assert "the number is not λ yet" in found.attrs["summary"]
+    assert "exactly 0.04" in found.attrs["summary"]
+
+
+def test_a_regular_minimum_has_its_lambda():
+    found = measured("(w1**2 + w2**2) / 2", [(0.1, 0.0), (0.0, 0.2), (-0.3, 0.1), (0.0, 0.0)])
+    assert float(found["mean_llc"][0]) == pytest.approx(1, abs=0.03)
+    assert "not λ yet" not in found.attrs["summary"]
+    assert "no change is seen" in found.attrs["summary"]
