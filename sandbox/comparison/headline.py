@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sandbox.comparison.law import DESCENT, SAMPLER, SGD
-from sandbox.comparison.verdict import EQUAL, LESS_SIMPLE, MEANING, SIMPLER, UNDECIDED
+from sandbox.comparison.verdict import EQUAL, LESS_SIMPLE, MEANING, SIMPLER, UNDECIDED, score_text
 
 YES, NO, DEPENDS, UNKNOWN = "Yes", "No", "It depends", "Undecided"
 
@@ -27,7 +27,6 @@ REFERENCE = {
     "level_set": "the weights with at most that loss",
 }
 """The references in words."""
-
 
 SCORE = {"local_learning_coefficient": "local learning coefficient", "free_energy": "local free energy"}
 """The scores in words."""
@@ -93,8 +92,5 @@ def _part(population: Mapping[str, Any], word: str, references: list[str]) -> st
     score = against[0]["score"]
     ours, theirs = population["simplicity"][score], [row["median"][score] for row in against]
     preferences = " and ".join(f"{row['preference']['estimate']:+.2f}" for row in against)
-    return f"{said} ({SCORE[score]} {_text(ours)} against {' and '.join(map(_text, theirs))}; preference {preferences})"
-
-
-def _text(value: float | None) -> str:
-    return "out of reach" if value is None else f"{round(value, 3):.3g}"
+    medians = f"{score_text(ours)} against {' and '.join(map(score_text, theirs))}"
+    return f"{said} ({SCORE[score]} {medians}; preference {preferences})"

@@ -26,6 +26,7 @@ from sandbox.dynamics.gradients.full import Full
 from sandbox.dynamics.gradients.noisy import Noisy
 from sandbox.dynamics.population import Population
 from sandbox.expressions.evaluation import numpy_function
+from sandbox.measurements.tracks import Track
 from sandbox.model.flow import solutions
 from sandbox.model.loss import Loss
 from sandbox.model.problem import Problem
@@ -94,12 +95,12 @@ def _from_start(problem: Problem, population: Population, data: xr.Dataset, post
 
 
 def _catapult(problem: Problem, population: Population, data: xr.Dataset, posterior: xr.Dataset) -> Law:
-    rate = getattr(population.rule, "learning_rate", None)
-    if rate is None or getattr(population.rule, "substeps", 1) != 1:
+    track = Track.recorded(data, population.rule, problem.nbeta).first_particles(_MOST)
+    if track.edge is None or track.rate is None:
         return Law("", "")
-    first, last = (rate * _sharpness(problem.loss, data.position.values[t, :_MOST].astype(np.float64)) for t in (0, -1))
+    first, last = (track.rate[t] * _sharpness(problem.loss, track.positions[t]) for t in (0, -1))
     with np.errstate(invalid="ignore"):
-        caught = (first > 2) & (last < 2)
+        caught = (first > track.edge) & (last < track.edge)
     if not caught.mean() > _SOME:
         return Law("", "")
     sentence = (

@@ -10,6 +10,7 @@ from sandbox.comparison.edges import growth_and_edge
 from sandbox.comparison.glossary import definitions, linked
 from sandbox.comparison.headline import REFERENCE
 from sandbox.comparison.simplicity import SCORES
+from sandbox.comparison.verdict import score_text
 from sandbox.model.strata import DIVERGED, ELSEWHERE
 
 ROW_SCORES = SCORES[::-1]
@@ -75,7 +76,8 @@ def _verdict_table(found: Mapping[str, Any]) -> list[str]:
     for name, population in found["populations"].items():
         for reference, row in population["against"].items():
             sides = [
-                f"{_score(population['simplicity'][score])} / {_score(row['median'][score])}" for score in ROW_SCORES
+                f"{score_text(population['simplicity'][score])} / {score_text(row['median'][score])}"
+                for score in ROW_SCORES
             ]
             preferences = [_signed(row["preferences"][score]) for score in ROW_SCORES]
             cells = [cell for pair in zip(sides, preferences, strict=True) for cell in pair]
@@ -91,10 +93,6 @@ def _verdict_table(found: Mapping[str, Any]) -> list[str]:
             ["population", "beside", "verdict", "λ_n", "preference by λ_n", "F in nat", "preference by F", "why"], rows
         ),
     ]
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{round(value, 3):.3g}"
 
 
 def _signed(bounds: Mapping[str, float | None]) -> str:

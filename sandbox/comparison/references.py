@@ -25,7 +25,7 @@ from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.learning_coefficient.of_strata import of_stratum
 from sandbox.model.labelled import coordinates, labelled, scalar, texts
 from sandbox.model.strata import DIVERGED, ZeroSet
-from sandbox.posterior.measure import Measure
+from sandbox.posterior.measure import Measure, resampled
 from sandbox.posterior.method import PosteriorMethod, choose_method
 from sandbox.posterior.sampling.smc import Smc
 from sandbox.scenario.document import read
@@ -173,7 +173,11 @@ class References:
             {
                 **self._by_stratum(reference, known),
                 **self._numbers(measure),
-                "position": labelled(("chain", "draw", "parameter"), _samples(measure), samples),
+                "position": labelled(
+                    ("chain", "draw", "parameter"),
+                    resampled(measure.points, measure.weights, CHAINS * DRAWS).reshape(CHAINS, DRAWS, -1),
+                    samples,
+                ),
             },
             coords=coordinates(
                 stratum=texts(names),
@@ -220,14 +224,3 @@ class References:
             "effective_sample_size": scalar(measure.effective_sample_size, size, "points"),
             "entropy": scalar(problem.loss.entropy, "S_n, the loss of the truth", "nat per sample"),
         }
-
-
-def _samples(measure: Measure) -> Array:
-    """Return points of equal weight, resampled systematically, shape (CHAINS, DRAWS, D)."""
-    count = CHAINS * DRAWS
-    marks = (np.arange(count) + 0.5) / count
-    chosen = np.searchsorted(np.cumsum(measure.weights), marks).clip(max=len(measure.points) - 1)
-    # A fixed shuffle, so that any first part of the points represents the whole.
-    order = np.random.Generator(np.random.Philox(0)).permutation(count)
-    points: Array = measure.points[chosen][order].reshape(CHAINS, DRAWS, -1)
-    return points

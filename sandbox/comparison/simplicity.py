@@ -26,7 +26,7 @@ from scipy.spatial.distance import cdist
 from sandbox.comparison.local_posterior import NBETA_FACTORS, RADII, ByConvolution, ByDraws, LocalPosterior, Scores
 from sandbox.model.flow import solutions
 from sandbox.model.problem import Problem
-from sandbox.posterior.measure import Measure
+from sandbox.posterior.measure import Measure, resampled
 from sandbox.posterior.method import BY_QUADRATURE, PosteriorMethod, Quadrature
 from sandbox.tools.arrays import Array
 
@@ -165,25 +165,17 @@ def drawn(measure: Measure, most: int) -> tuple[Array, Array, npt.NDArray[np.int
     Draws of one run have equal weights; they are resampled systematically, so few differ from the weighted points.
     """
     if measure.run_of is None:
-        return _systematic(measure.points, measure.weights, most), np.full(most, 1 / most), None
+        return resampled(measure.points, measure.weights, most), np.full(most, 1 / most), None
     found, weights, run_of = [], [], []
     present = np.unique(measure.run_of)
     count = min(most // measure.runs, len(measure.points) // len(present))
     for run in present:
         here = measure.run_of == run
         mass = measure.weights[here].sum()
-        found.append(_systematic(measure.points[here], measure.weights[here] / mass, count))
+        found.append(resampled(measure.points[here], measure.weights[here] / mass, count))
         weights.append(np.full(count, mass / count))
         run_of.append(np.full(count, run))
     return np.concatenate(found), np.concatenate(weights), np.concatenate(run_of)
-
-
-def _systematic(points: Array, weights: Array, count: int) -> Array:
-    """Return `count` points of equal weight, in an order without meaning."""
-    marks = (np.arange(count) + 0.5) / count
-    chosen = np.searchsorted(np.cumsum(weights), marks).clip(max=len(points) - 1)
-    order = np.random.Generator(np.random.Philox(0)).permutation(count)
-    return np.asarray(points[chosen][order])
 
 
 def preference(particles: Scored, draws: Scored, score: str, f: int, r: int, level: float) -> Interval:
@@ -233,8 +225,8 @@ def agreement(particles: Scored, draws: Scored, radius: float, scale: Array, lev
         each = np.full(teach.sum(), 1 / max((half_ours == half).sum(), 1))
         for points, target in ((asked, denser), (half_theirs != half, there)):
             where = ours[points] if target is denser else theirs[points]
-            apart = _density(where, ours[teach], each, radius)
-            target[points] = apart > _density(
+            particles_there = _density(where, ours[teach], each, radius)
+            target[points] = particles_there > _density(
                 where, theirs[learn], draws.weights[learn] / draws.weights[learn].sum(), radius
             )
     estimate = float(denser.mean() - draws.weights @ there)

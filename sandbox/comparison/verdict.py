@@ -172,12 +172,13 @@ def _numbers(comparison: xr.Dataset, row: xr.Dataset, score: str) -> str:
     value, low, high = (
         float(bound) for bound in row.preference.sel(score=score, nbeta_factor=NBETA_FACTORS[0]).isel(radius=MIDDLE)
     )
-    medians = f"{_SYMBOLS[score]} {_text(ours)} against {_text(theirs)}{_UNITS[score]}"
+    medians = f"{_SYMBOLS[score]} {score_text(ours)} against {score_text(theirs)}{_UNITS[score]}"
     return f"{medians}, preference {value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _text(value: float) -> str:
-    return f"{round(value, 3):.3g}" if math.isfinite(value) else "not reached"
+def score_text(value: float | None) -> str:
+    """Return a median score as text; None and infinity are places that the posterior does not reach."""
+    return "not reached" if value is None or not math.isfinite(value) else f"{round(value, 3):.3g}"
 
 
 def _agreement(comparison: xr.Dataset) -> str:

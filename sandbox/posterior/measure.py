@@ -50,3 +50,14 @@ class Measure:
         """Return the probability (count,) of each stratum 0..count - 1, from strata (N,); other strata are ignored."""
         known = (strata >= 0) & (strata < count)
         return np.asarray(np.bincount(strata[known], self.weights[known], count), dtype=np.float64)
+
+
+def resampled(points: Array, weights: Array, count: int) -> Array:
+    """Return `count` points (count, D) of equal weight from points (N, D) with weights (N,), sum 1; systematically.
+
+    A fixed shuffle makes any first part of them represent the whole (Kitagawa 1996).
+    """
+    marks = (np.arange(count) + 0.5) / count
+    chosen = np.searchsorted(np.cumsum(weights), marks).clip(max=len(points) - 1)
+    order = np.random.Generator(np.random.Philox(0)).permutation(count)
+    return np.asarray(points[chosen][order])

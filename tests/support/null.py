@@ -31,7 +31,7 @@ def square(expression: str, side: float, nbeta: float = 1000) -> Problem:
     return problem_of(expression, Prior.parse(dict.fromkeys(("w1", "w2"), f"uniform({-side}, {side})")), nbeta)
 
 
-def exact_draws(problem: Problem, count: int, seed: int) -> Array:
+def exact_draws(problem: Problem, count: int, *seed: int) -> Array:
     """Return independent posterior draws (count, 2): a node of the quadrature by weight, moved inside its cell."""
     posterior = Quadrature(problem.loss.excess, problem.prior).posterior(problem.nbeta)
     random = np.random.default_rng(seed)
@@ -57,9 +57,7 @@ def four_parameters(seed: int, particles: int = 256) -> tuple[Simplicity, Scored
 
 def exact_draws_of_four(count: int, seed: int) -> Array:
     """Return independent posterior draws for `four_parameters`, whose two halves are independent."""
-    halves = [
-        exact_draws(square(LOSSES[name][0], 1.0), count, seed + 1000 * k) for k, name in enumerate(LOSSES) if k < 2
-    ]
+    halves = [exact_draws(square(LOSSES[name][0], 1.0), count, seed, k) for k, name in enumerate(LOSSES) if k < 2]
     return np.column_stack(halves)
 
 
