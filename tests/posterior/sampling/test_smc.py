@@ -479,9 +479,14 @@ def test_an_interrupted_sampler_ends_its_threads_soon() -> None:
     def sampler() -> Smc:
         return Smc(noted, slope, cube(2), seed=1, particles=64, runs=8, sweeps=10**6)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with limited(2), pytest.raises(KeyboardInterrupt):
-        sampler().posterior(1e9)
+    # A shell starts commands in the background with Ctrl-C ignored, and Python keeps that.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with limited(2), pytest.raises(KeyboardInterrupt):
+            sampler().posterior(1e9)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     spent = len(used) - before[0]
     used.clear()
     sampler().posterior(1e9)
