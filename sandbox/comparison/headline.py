@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sandbox.comparison.law import DESCENT, SAMPLER, SGD
-from sandbox.comparison.verdict import EQUAL, LESS_SIMPLE, MEANING, SIMPLER, UNDECIDED, score_text
+from sandbox.comparison.verdict import EQUAL, LESS_SIMPLE, MEANING, SIMPLER, UNDECIDED, medians_text
 
 YES, NO, DEPENDS, UNKNOWN = "Yes", "No", "It depends", "Undecided"
 
@@ -82,7 +82,7 @@ def _sentence(name: str, population: Mapping[str, Any], asked: str) -> str:
 
 
 def _part(population: Mapping[str, Any], word: str, references: list[str]) -> str:
-    """Return a verdict with its references and, if one score decides it, the medians of both sides."""
+    """Return a verdict with its references and, if one score decides it, its medians and the preference."""
     against = [population["against"][reference] for reference in references]
     said = f"{MEANING[word]} {' and '.join(REFERENCE[reference] for reference in references)}"
     if word in (EQUAL, UNDECIDED):
@@ -92,5 +92,4 @@ def _part(population: Mapping[str, Any], word: str, references: list[str]) -> st
     score = against[0]["score"]
     ours, theirs = population["simplicity"][score], [row["median"][score] for row in against]
     preferences = " and ".join(f"{row['preference']['estimate']:+.2f}" for row in against)
-    medians = f"{score_text(ours)} against {' and '.join(map(score_text, theirs))}"
-    return f"{said} ({SCORE[score]} {medians}; preference {preferences})"
+    return f"{said} ({medians_text(SCORE[score], ours, theirs)}preference {preferences})"

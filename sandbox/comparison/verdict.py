@@ -7,6 +7,7 @@ at equal singularity says which side is flatter. A sign must be the same at ever
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ CAUSES = ("diverged", "other nbeta", "still moving", "capped")
 
 _SYMBOLS = {"free_energy": "F", "local_learning_coefficient": "λ_n"}
 _UNITS = {"free_energy": " nat", "local_learning_coefficient": ""}
+_NOT_REACHED = "not reached"
 
 
 class _Verdict(NamedTuple):
@@ -172,13 +174,22 @@ def _numbers(comparison: xr.Dataset, row: xr.Dataset, score: str) -> str:
     value, low, high = (
         float(bound) for bound in row.preference.sel(score=score, nbeta_factor=NBETA_FACTORS[0]).isel(radius=MIDDLE)
     )
-    medians = f"{_SYMBOLS[score]} {score_text(ours)} against {score_text(theirs)}{_UNITS[score]}"
-    return f"{medians}, preference {value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    medians = medians_text(_SYMBOLS[score], ours, [theirs], _UNITS[score])
+    return f"{medians}preference {value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def medians_text(score: str, ours: float | None, theirs: Sequence[float | None], unit: str = "") -> str:
+    """Return median scores of both sides as the start of a phrase, without numbers where they would say nothing."""
+    own, others = score_text(ours), [score_text(each) for each in theirs]
+    if own == _NOT_REACHED:
+        return "the posterior does not reach most of it; "
+    # Sides with equal medians can differ beside them: then only the preference tells.
+    return f"by {score}: " if own in others else f"{score} {own} against {' and '.join(others)}{unit}; "
 
 
 def score_text(value: float | None) -> str:
     """Return a median score as text; None and infinity are places that the posterior does not reach."""
-    return "not reached" if value is None or not math.isfinite(value) else f"{round(value, 3):.3g}"
+    return _NOT_REACHED if value is None or not math.isfinite(value) else f"{round(value, 3):.3g}"
 
 
 def _agreement(comparison: xr.Dataset) -> str:

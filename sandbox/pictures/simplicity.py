@@ -43,6 +43,7 @@ _QUIET = 30.0
 """The largest F, above its least, at which a map is drawn: beyond, rounding shows."""
 _JITTER = 0.008
 """The standard deviation, in widths of the view, by which drawn solutions are moved, so that equal ones show."""
+_TITLE = f"ends of gradient flow (dots moved at random by {_JITTER:.1%})"
 _TIES = 10
 """The least range of a score that is drawn, in ties."""
 _MOST = 800
@@ -160,7 +161,7 @@ def _draw_map(result: Figure, place: SubplotSpec, scene: Scene) -> None:
     set_view(axes, scene)
     bar = result.colorbar(filled, ax=axes, shrink=0.75, pad=0.02, format="%.2g")
     bar.set_label(f"λₙ at {_radius(scene)}; lighter is simpler")
-    axes.set_title("where gradient flow takes the particles, and posterior draws")
+    axes.set_title(_TITLE)
 
 
 def _solutions(scene: Scene, data: xr.Dataset) -> Array:
@@ -188,7 +189,7 @@ def _draw_line(result: Figure, place: SubplotSpec, scene: Scene) -> None:
         size = marker_size(3 * len(points))
         lower.plot(points, row + random.uniform(-0.3, 0.3, len(points)), "o", ms=size, mew=0, color=colour, alpha=0.5)
     _name_rows(lower, list(_sources(scene)))
-    lower.set_title("where gradient flow takes the particles, and posterior draws")
+    lower.set_title(_TITLE)
     for axes in (upper, lower):
         set_view(axes, scene)
 

@@ -19,8 +19,8 @@ NAMES = {
 }
 """The references in words."""
 
-_JOINS = {"equally simple": "as", "undecided": "against"}
-"""The word between a verdict and its reference, if it is not "than"."""
+_BESIDE = {"equally simple": "as simple as", "undecided": "undecided against"}
+"""The words before a reference, if they are not the verdict and "than"."""
 _CHARACTERS = 13.5
 """The number of characters of a caption that fit into an inch."""
 
@@ -60,7 +60,7 @@ def caption(scene: Scene, name: str) -> str:
     found: dict[str, list[str]] = {}
     for reference, verdict in zip(row.reference.values, row.verdict.values, strict=True):
         found.setdefault(str(verdict), []).append(NAMES[str(reference)])
-    parts = [f"{verdict} {_JOINS.get(verdict, 'than')} {', '.join(names)}" for verdict, names in found.items()]
+    parts = [f"{_BESIDE.get(verdict, f'{verdict} than')} {', '.join(names)}" for verdict, names in found.items()]
     lost = float(row.not_reached)
     parts += [f"{lost:.0%} of its solutions are not reached by the posterior"] * (lost >= 0.005)
     reason = row.reason.sel(reference="posterior").item()

@@ -22,6 +22,7 @@ from sandbox.comparison.verdict import (
 )
 
 SCORES = {"free_energy": 1.25, "local_learning_coefficient": 0.125}
+NOT_LOST = {"not_reached": 0.0}
 
 
 def population(
@@ -36,7 +37,7 @@ def population(
 
     row = {
         "kind": kind,
-        "simplicity": SCORES | {"not_reached": 0.0},
+        "simplicity": SCORES | NOT_LOST,
         "agreement": {"estimate": 0.0, "low": low, "high": 0.2, "sentence": "is here or there"},
         "against": {"posterior": against(posterior), "level_set": against(level_set or posterior)},
     }
@@ -132,4 +133,12 @@ def test_the_sentence_has_the_medians_of_the_score_that_decides() -> None:
     for verdict in (EQUAL, UNDECIDED):
         assert "against 0" not in headline({"sgd": population(SGD, verdict)}).sentence
     lost = population(SGD, MORE_SINGULAR, simplicity=dict.fromkeys(SCORES) | {"not_reached": 1.0})
-    assert "None" not in headline({"sgd": lost}).sentence
+    assert "the posterior does not reach most of it; preference" in headline({"sgd": lost}).sentence
+
+
+def test_medians_that_read_the_same_are_not_shown() -> None:
+    """The difference then lies beside the medians: equal numbers would seem to contradict the verdict."""
+    equal = population(SGD, LESS_SINGULAR, simplicity={name: 2.00001 * v for name, v in SCORES.items()} | NOT_LOST)
+    sentence = headline({"sgd": equal}).sentence
+    assert f"(by {SCORE['local_learning_coefficient']}: preference" in sentence
+    assert " against 0" not in sentence

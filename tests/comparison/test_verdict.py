@@ -134,9 +134,9 @@ def test_the_verdict_of_every_combination_of_signs(singular: str, free: str) -> 
 @pytest.mark.parametrize(
     ("changes", "verdict", "score", "reason"),
     [
-        ({}, MORE_SINGULAR, SCORES[1], "λ_n 0.25 against not reached, preference +0.30 [+0.20, +0.40]"),
+        ({}, MORE_SINGULAR, SCORES[1], "λ_n 0.25 against not reached; preference +0.30 [+0.20, +0.40]"),
         ({"free_energy": BELOW, "coefficient": BELOW}, LESS_SINGULAR, SCORES[1], "-0.30 [-0.40, -0.20]"),
-        ({"coefficient": WITHIN}, FLATTER, SCORES[0], "F 1.5 against 2.5 nat, preference +0.30 [+0.20, +0.40]"),
+        ({"coefficient": WITHIN}, FLATTER, SCORES[0], "F 1.5 against 2.5 nat; preference +0.30 [+0.20, +0.40]"),
         ({"coefficient": WIDE}, FLATTER, SCORES[0], "λ_n is undecided"),
         ({"free_energy": BELOW, "coefficient": WITHIN}, SHARPER, SCORES[0], "F 1.5 against 2.5 nat"),
         ({"free_energy": WITHIN, "coefficient": WITHIN}, EQUAL, "", "all intervals are within the margin"),

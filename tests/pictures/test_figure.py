@@ -211,7 +211,7 @@ def test_the_users_words_are_shown_as_they_are() -> None:
     drawn = figure(tree_of("crossing"))
     assert drawn.get_suptitle() == QUESTION
     legend = " ".join(text.get_text() for text in drawn.legends[0].get_texts()).replace("\n", " ")
-    assert "more singular than the posterior; equally simple as the tempered posterior" in legend
+    assert "more singular than the posterior; as simple as the tempered posterior" in legend
     assert r"(7 % have $diverged_ \frac)" in legend
     assert scene.printable("a\tb\n\U0001f9ea \u4e2d λ") == "a b ? ? λ"
 

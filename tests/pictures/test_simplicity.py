@@ -79,7 +79,7 @@ def test_the_map_shows_lambda_and_nothing_where_it_is_rounding() -> None:
     energy = posterior.map_free_energy.values.copy()
     energy[:8] = np.nanmin(energy) + 31
     tree["posterior"] = xr.DataTree(posterior.assign(map_free_energy=(("map_y", "map_x"), energy)))
-    axes = panels(simplicity(tree), x="w1", title="where gradient flow")[0]
+    axes = panels(simplicity(tree), x="w1", title="ends of gradient flow")[0]
     (filled,) = (c for c in axes.collections if not isinstance(c, PathCollection))
     lowest = min(path.vertices[:, 1].min() for path in filled.get_paths() if len(path.vertices))
     assert float(posterior.map_y[0]) < lowest == pytest.approx(float(posterior.map_y[8]))
@@ -87,7 +87,7 @@ def test_the_map_shows_lambda_and_nothing_where_it_is_rounding() -> None:
 
 def test_solutions_are_drawn_at_their_place_and_equal_ones_apart() -> None:
     tree = tree_of("crossing")
-    axes = panels(simplicity(tree), x="w1", title="where gradient flow")[0]
+    axes = panels(simplicity(tree), x="w1", title="ends of gradient flow")[0]
     for k, name in enumerate(CASES["crossing"][1]):
         lines = [line for line in axes.lines if to_hex(line.get_color()) == colour(k)]
         points = np.concatenate([np.asarray(line.get_xydata()) for line in lines])
