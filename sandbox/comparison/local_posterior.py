@@ -23,10 +23,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 
 from sandbox.posterior.measure import Measure
 from sandbox.tools.arrays import Array
 from sandbox.tools.parallel import end_if_stopped, in_threads
+
+Single = npt.NDArray[np.float32]
 
 NBETA_FACTORS = (1.0, 4.0)
 """The multiples of nbeta at which places are scored: an answer should not depend on nbeta."""
@@ -218,33 +221,33 @@ class ByDraws:
 
     def scores(self, points: Array) -> Scores:
         """Return the scores of points (N, D), in prior scales, without each part and with all."""
-        parts = int(self.parts.max()) + 1
-        found = np.full((2, len(self.weights), len(self.radii), len(points), parts + 1), np.nan)
+        # One column per nbeta and choice of parts: all but each, then all. Leaving out by subtraction would cancel.
+        chosen = np.column_stack([self.parts[:, None] != np.arange(self.parts.max() + 1), np.ones(len(self.draws))])
+        mass = np.hstack([each[:, None] * chosen for each in self.weights])
+        factors = np.repeat(NBETA_FACTORS, chosen.shape[1])
+        energy = mass * self.nbeta * factors * self.energies[:, None]
+        known = (np.hstack([mass, energy]).astype(np.float32), (mass**2).astype(np.float32), mass.sum(axis=0))
+        found = np.empty((2, len(self.radii), len(points), mass.shape[1]))
         for i in range(0, len(points), _POINTS):
-            rows = slice(i, i + _POINTS)
-            apart = ((points[rows] ** 2).sum(axis=1)[:, None] + (self.draws**2).sum(axis=1)) - 2 * (
-                points[rows] @ self.draws.T
-            )
+            exponent = (cdist(points[i : i + _POINTS], self.draws, "sqeuclidean") / -2).astype(np.float32)
             for r, radius in enumerate(self.radii):
-                kernel = np.exp(np.minimum(-apart / (2 * radius**2), 0.0))
-                kernel[~np.isfinite(kernel)] = 0.0
                 log_norm = -len(points.T) * math.log(math.sqrt(2 * math.pi) * radius)
-                for f, weights in enumerate(self.weights):
-                    found[:, f, r, rows] = self._ratios(kernel, weights, NBETA_FACTORS[f] * self.nbeta, log_norm)
-        return Scores(*found)
+                kernel = np.exp(exponent * np.float32(radius**-2))
+                found[:, r, i : i + _POINTS] = _ratios(kernel, *known, log_norm)
+        apiece = found.reshape(2, len(self.radii), len(points), len(self.weights), -1)
+        return Scores(*np.moveaxis(apiece, 3, 1))
 
-    def _ratios(self, kernel: Array, weights: Array, nbeta: float, log_norm: float) -> Array:
-        """Return F and λ_n, shape (2, points, parts + 1), from the kernel (points, draws)."""
-        member = self.parts[:, None] == np.arange(self.parts.max() + 1)
-        mass = kernel @ (weights[:, None] * member)
-        energy = kernel @ ((weights * nbeta * self.energies)[:, None] * member)
-        squares = kernel**2 @ (weights[:, None] ** 2 * member)
-        share = np.append(1 - weights @ member, 1.0)
-        mass, energy, squares = (
-            np.column_stack([each.sum(axis=1, keepdims=True) - each, each.sum(axis=1)])
-            for each in (mass, energy, squares)
-        )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.stack([-np.log(mass / share) - log_norm, energy / mass])
-            found[:, ~(mass**2 >= FEWEST * squares)] = np.nan
-        return found
+
+def _ratios(kernel: Single, linear: Single, squared: Single, share: Array, log_norm: float) -> Array:
+    """Return F and λ_n, shape (2, points, columns), from the kernel (points, draws) and the draws' columns.
+
+    `linear` are the columns of masses and then of energies, `squared` the squares of the masses, `share` their sums.
+    """
+    mass, energy = np.split((kernel @ linear).astype(np.float64), 2, axis=1)
+    squares = kernel**2 @ squared
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.stack([-np.log(mass / share) - log_norm, energy / mass])
+        # Squares that single precision cannot hold are those of draws at least 9 radii away.
+        enough = (squares > np.finfo(np.float32).tiny) & (mass**2 >= FEWEST * squares)
+    found[:, ~enough] = np.nan
+    return found

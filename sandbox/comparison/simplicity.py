@@ -237,7 +237,8 @@ def _density(points: Array, centres: Array, weights: Array, radius: float) -> Ar
     found = np.zeros(len(points))
     for i in range(0, len(points), 1024):
         rows = slice(i, i + 1024)
-        found[rows] = np.exp(-cdist(points[rows], centres, "sqeuclidean") / (2 * radius**2)) @ weights
+        exponent = (cdist(points[rows], centres, "sqeuclidean") / (-2 * radius**2)).astype(np.float32)
+        found[rows] = np.exp(exponent) @ weights.astype(np.float32)
     return found
 
 
