@@ -39,9 +39,6 @@ MEANING = {
     UNDECIDED: "is undecided against",
 }
 
-_FLATNESS = {MORE_SINGULAR: FLATTER, LESS_SINGULAR: SHARPER}
-"""The verdict where λ is known to be the same everywhere, by the verdict that λ_n at this n gives."""
-
 CAUSES = ("diverged", "other nbeta", "still moving", "capped")
 """The causes of warnings."""
 
@@ -70,9 +67,8 @@ def decide(
 ) -> xr.Dataset:
     """Return a comparison with a verdict and its reason for every reference, the law, warnings, and stability added.
 
-    `near` is the `stability_map` of the population. `equally_singular` says that all strata have the same λ and m: then
-    λ_n can differ only because n is small, and a difference is one of flatness. A text is empty if there is nothing to
-    say.
+    `near` is the `stability_map` of the population. `equally_singular` says that all strata have the same λ and m. A
+    text is empty if there is nothing to say.
     """
     found = [_verdict(scenario, comparison, k, equally_singular) for k in range(len(REFERENCES))]
     verdicts, scores, reasons, hindrances = zip(*found, strict=True)
@@ -104,9 +100,7 @@ def _verdict(scenario: Scenario, comparison: xr.Dataset, k: int, equally_singula
     if hindrance:
         return _Verdict(UNDECIDED, "", hindrance, hindrance)
     ordered = row.preference.transpose("score", "nbeta_factor", "radius", "bound").sel(score=list(SCORES))
-    word, score, why = judge(ordered.values, scenario.verdict.margin)
-    if equally_singular and word in _FLATNESS:
-        word, why = _FLATNESS[word], "λ is the same on all strata: λ_n differs because n is small"
+    word, score, why = judge(ordered.values, scenario.verdict.margin, equally_singular=equally_singular)
     shown = [score] if score else SCORES[::-1]
     numbers = "; ".join(_numbers(comparison, row, each) for each in shown)
     return _Verdict(word, score, f"{numbers}; {why}" if why else numbers, why)
@@ -133,13 +127,16 @@ class _Sign(NamedTuple):
         )
 
 
-def judge(preferences: Array, margin: float) -> tuple[str, str, str]:
+def judge(preferences: Array, margin: float, *, equally_singular: bool = False) -> tuple[str, str, str]:
     """Return the verdict, the score that it rests on, and the fact that limits it; the last two may be empty.
 
-    `preferences` are those of `simplicity.preferences`. A preference counts as equal within `margin`.
+    `preferences` are those of `simplicity.preferences`. A preference counts as equal within `margin`. F alone decides
+    if all solutions are known to be `equally_singular`: then λ_n differs only because n is finite.
     """
     free, singular = (_Sign.of(preference, margin) for preference in preferences)
     energy, coefficient = SCORES
+    if equally_singular:
+        singular = _Sign.of(np.zeros((1, 3)), margin)
     if free.within and singular.within:
         return EQUAL, "", "all intervals are within the margin"
     if singular.mixed or free.mixed:

@@ -131,6 +131,13 @@ def test_the_verdict_of_every_combination_of_signs(singular: str, free: str) -> 
     assert other == (opposite.get(word, word), score, why)
 
 
+@pytest.mark.parametrize(("singular", "free"), list(product(SIGNS, SIGNS)))
+def test_where_theory_knows_that_all_are_equally_singular_f_alone_decides(singular: str, free: str) -> None:
+    """On an orbit of the rescaling of a ReLU λ_n changes its sign with the radius; its limit λ is the same."""
+    found = judge(np.stack([SIGNS[free], SIGNS[singular]]), 0.05, equally_singular=True)
+    assert found == judge(np.stack([SIGNS[free], SIGNS["within"]]), 0.05)
+
+
 @pytest.mark.parametrize(
     ("changes", "verdict", "score", "reason"),
     [
