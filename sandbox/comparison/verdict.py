@@ -96,11 +96,13 @@ def decide(
 def _verdict(scenario: Scenario, comparison: xr.Dataset, k: int, equally_singular: bool) -> _Verdict:
     """Return the verdict against the k-th reference."""
     row = comparison.isel(reference=k)
+    alone = SCORES[0] if equally_singular else ""
     hindrance = _hindrance(scenario, comparison, row)
     if hindrance:
-        return _Verdict(UNDECIDED, "", hindrance, hindrance)
+        return _Verdict(UNDECIDED, alone, hindrance, hindrance)
     ordered = row.preference.transpose("score", "nbeta_factor", "radius", "bound").sel(score=list(SCORES))
     word, score, why = judge(ordered.values, scenario.verdict.margin, equally_singular=equally_singular)
+    score = alone or score
     shown = [score] if score else SCORES[::-1]
     numbers = "; ".join(_numbers(comparison, row, each) for each in shown)
     return _Verdict(word, score, f"{numbers}; {why}" if why else numbers, why)
