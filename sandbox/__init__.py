@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sandbox.pictures.animation import animate
     from sandbox.pictures.figure import figure
     from sandbox.scenario.scenario import Scenario, load, loads
-    from sandbox.tools.errors import InputError, RunError
+    from sandbox.tools.errors import InputError, RunError, UnwrittenError
 
 __version__ = "0.1.0"
 
@@ -71,7 +71,7 @@ _HOME = {
     "pictures.animation": ("animate",),
     "pictures.figure": ("figure",),
     "scenario.scenario": ("Scenario", "load", "loads"),
-    "tools.errors": ("InputError", "RunError"),
+    "tools.errors": ("InputError", "RunError", "UnwrittenError"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import platform
-import time
 from importlib.metadata import version
 
 import numpy as np
 
+from sandbox.commands.cost import check_memory, estimate
 from sandbox.commands.rlct import Powers
 from sandbox.comparison.references import coefficients
-from sandbox.compiled import functions, random_numbers
+from sandbox.compiled import random_numbers
 from sandbox.compiled.cache import SEAL, cache_directory
 from sandbox.dynamics.population import Population
-from sandbox.dynamics.simulate import population_kernel
 from sandbox.dynamics.stability.edge import edge
 from sandbox.dynamics.stability.map import step_times_sharpness
 from sandbox.dynamics.stability.step import NotLinearError
-from sandbox.dynamics.start import origin, start
 from sandbox.learning_coefficient.at_point import spelled
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.learning_coefficient.of_strata import generic_points, theory_of
 from sandbox.measurements.loss.volume import volume
 from sandbox.model.coverage import POINTS, coverage
 from sandbox.model.problem import Problem
-from sandbox.model.strata import DIVERGED
 from sandbox.scenario.scenario import Scenario
 from sandbox.tools.parallel import processors
 
-_PROBE_PARTICLES = 4096
-_PROBE_SECONDS = 0.2
+_FAR = 10.0
+"""A step this many times beyond its edge, on every stratum, causes a warning."""
 
 
 def describe(scenario: Scenario) -> str:
     """Return the text of `sandbox check`: loss, strata with λ and m, coverage, stability, time, memory and disk."""
+    check_memory(scenario)
     problem, sizes = scenario.problem, scenario.sizes
     loss, names = problem.loss, problem.prior.names
     between = "moments between kinks only" if loss.pieces else "every sample"
@@ -52,23 +50,29 @@ def describe(scenario: Scenario) -> str:
     else:
         lines.append("  strata      none: shares, λ and stability are not shown")
     lines.append("  step size times sharpness, median (largest), and the edge of stability of the step without noise")
-    lines += [_stability(problem, population, sizes.steps) for population in scenario.populations]
-    return "\n".join([*lines, *_cost(scenario)])
+    for population in scenario.populations:
+        lines += _stability(problem, population, sizes.steps)
+    return "\n".join([*lines, *estimate(scenario)])
 
 
-def _stability(problem: Problem, population: Population, steps: int) -> str:
-    """Return a line on a population: step size times sharpness on each stratum, and the rule's own edge."""
+def _stability(problem: Problem, population: Population, steps: int) -> list[str]:
+    """Return lines on a population: step size times sharpness on each stratum, and the rule's own edge."""
     products = step_times_sharpness(problem, population, steps)
     row = ", ".join(
         f"{stratum.name} {median:.3g} ({largest:.3g})"
         for stratum, (median, largest) in zip(problem.zero_set.strata, products, strict=True)
     )
+    warning: list[str] = []
     try:
-        limit = f"edge {edge(population.rule, steps):.4g}"
+        limit = f"edge {(own := edge(population.rule, steps)):.4g}"
+        if len(products) and (np.asarray(products)[:, 0] > _FAR * own).all():
+            warning = [
+                f"    warning: on every stratum the step of {population.name} is far beyond its edge: it diverges"
+            ]
     except NotLinearError as error:
         limit = f"no edge: {error}"
     substeps = " (of a substep)" if population.rule.moves_per_step > 1 else ""
-    return f"    {population.name:16s} {row}{'; ' * bool(row)}{limit}{substeps}"
+    return [f"    {population.name:16s} {row}{'; ' * bool(row)}{limit}{substeps}", *warning]
 
 
 def _stratum(problem: Problem, k: int, used: LearningCoefficient | None) -> list[str]:
@@ -114,40 +118,6 @@ def _coverage(problem: Problem) -> list[str]:
         at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(problem.prior.names, found.missed[0], strict=True))
         lines.append(f"    warning: the strata miss a part of W0, for example near {at}")
     return lines
-
-
-def _cost(scenario: Scenario) -> list[str]:
-    problem, sizes = scenario.problem, scenario.sizes
-    threads = processors()
-    frames = len(sizes.times)
-    size = len(problem.prior.names)
-    names = len(problem.zero_set.names) + len([DIVERGED])
-    kept = min(sizes.record.positions, sizes.particles) * size * 4
-    per_population = frames * (kept + 8 * (names + 5 + len(problem.zero_set.strata) * sizes.record.bins))
-    seconds = sum(_seconds(scenario, population) for population in scenario.populations) / threads
-    memory = 3 * sizes.particles * size * 8 + per_population * len(scenario.populations)
-    return [
-        f"  cost        {len(scenario.populations)} populations x {sizes.particles:,} particles x "
-        f"{sizes.steps:,} steps: about {seconds:.1f} s on {threads} threads, without the posterior",
-        f"              about {memory / 2**20:.0f} MiB for positions and record, at most "
-        f"{per_population * len(scenario.populations) / 2**20:.1f} MiB on disk",
-    ]
-
-
-def _seconds(scenario: Scenario, population: Population) -> float:
-    """Return the estimated time of a population on one thread, in seconds, from a short probe."""
-    problem, sizes = scenario.problem, scenario.sizes
-    particles = min(sizes.particles, _PROBE_PARTICLES)
-    kernel = population_kernel(problem, population, sizes.precision)
-    positions = kernel.pack(start(problem, origin(scenario.populations, population), particles))
-    count, took = 1, 0.0
-    while took < _PROBE_SECONDS and count < sizes.steps:
-        count = min(4 * count, sizes.steps)
-        began = time.perf_counter()
-        kernel.advance(positions, (0, len(positions)), (0, count), sizes.steps, random_numbers.key(0, "probe"))
-        took = time.perf_counter() - began
-    blocks = -(-sizes.particles // functions.LANES)
-    return took / count * sizes.steps * blocks / len(positions)
 
 
 def diagnose() -> str:

@@ -1,21 +1,26 @@
 """The command line. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done; 1 the run failed; 2 the input is wrong; 130 interrupted. Heavy modules are imported inside the
-commands, so that `sandbox --help` answers at once.
+Exit codes: 0 done; 1 the run failed; 2 the input is wrong; 130 interrupted; 143 ended by SIGTERM. Heavy modules are
+imported inside the commands, so that `sandbox --help` answers at once.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from sandbox.tools.errors import InputError, RunError
+from sandbox.tools.ending import INTERRUPTED, Told, ending_when_told
+from sandbox.tools.errors import InputError, RunError, UnwrittenError
 from sandbox.tools.process import set_up
 
 _EXAMPLES = """\b
@@ -42,7 +47,8 @@ class _Group(click.Group):
         warnings.showwarning = _plain_warning
         set_up()
         try:
-            return super().invoke(ctx)
+            with ending_when_told():
+                return super().invoke(ctx)
         except InputError as error:
             click.echo(str(error), err=True)
             sys.exit(2)
@@ -55,9 +61,9 @@ class _Group(click.Group):
         except MemoryError:
             click.echo("the run failed: not enough memory; fewer particles, frames or positions need less", err=True)
             sys.exit(1)
-        except KeyboardInterrupt:
-            click.echo("interrupted; nothing unfinished was written", err=True)
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            click.echo(INTERRUPTED, err=True)
+            sys.exit(stop.code if isinstance(stop, Told) else 130)
 
 
 def _plain_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -70,14 +76,51 @@ def main() -> None:
     """Does SGD reach simple solutions? Particles on singular losses beside the exact Bayesian posterior."""
 
 
+def _scenario_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[Any]:
+    """Return the scenarios whose names begin like this, or the files, for a shell's completion."""
+    from sandbox.scenario.files import available
+
+    known = [name for name in available() if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in known] or [CompletionItem(incomplete, type="file")]
+
+
+def _keys(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+    """Return the keys of `--set` that begin like this, one level at a time, for a shell's completion."""
+    from sandbox.scenario.override import keys
+
+    # Behind a `--set` without its value Click has not read the arguments yet.
+    scenario = ctx.params.get("scenario") or next((word for word in ctx.args if not word.startswith("-")), "")
+    return [CompletionItem(key) for key in keys(scenario, incomplete)]
+
+
+def _show(text: str) -> None:
+    """Print Markdown: as it is to a file or pipe, in the width of a terminal to a terminal."""
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    from sandbox.tools.progress import print_markdown
+
+    print_markdown(text)
+
+
+def _show_lines(text: str) -> None:
+    """Print lines: as they are to a file or pipe; on a terminal long ones go on below their own indent."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        fits = not width or len(line) <= width
+        click.echo(line if fits else textwrap.fill(line, width, subsequent_indent=indent, drop_whitespace=True))
+
+
 def _scenario_options(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
-        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value; repeat for several."
-    )(command)
+        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one value; repeat for several.",
+        shell_complete=_keys,
+    )(command)  # fmt: skip
     command = click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Seed to use in place of the scenario's.")(
         command
     )
-    return click.argument("scenario")(command)
+    return click.argument("scenario", shell_complete=_scenario_names)(command)
 
 
 def _loaded(scenario: str, overrides: tuple[str, ...], seed: int | None) -> Any:
@@ -110,9 +153,22 @@ def run(
 
     loaded = _loaded(scenario, overrides, seed)
     target = out or Path("results") / loaded.name
-    tree = run_scenario(loaded, quick=quick, out=target, force=force, threads=threads, progress=not no_progress)
-    found = answer(tree)
-    click.echo(json.dumps(found, indent=1) if as_json else markdown(found, glossary=None))
+
+    def say(tree: Any) -> None:
+        found = answer(tree)
+        click.echo(json.dumps(found, indent=1)) if as_json else _show(markdown(found, glossary=None))
+
+    said = None if no_progress else functools.partial(click.echo, err=True)
+    try:
+        tree = run_scenario(
+            loaded, quick=quick, out=target, force=force, threads=threads, progress=not no_progress, report=said
+        )
+        say(tree)
+    except UnwrittenError as error:
+        # A full disk must not cost the answer.
+        if error.record is not None:
+            say(error.record)
+        raise
     click.echo(f"written to {target}", err=True)
 
 
@@ -122,7 +178,7 @@ def check(scenario: str, overrides: tuple[str, ...], seed: int | None) -> None:
     """Validate SCENARIO and print the quantities derived from it: λ and m of the strata, stability, cost."""
     from sandbox.commands.check import describe
 
-    click.echo(describe(_loaded(scenario, overrides, seed)))
+    _show_lines(describe(_loaded(scenario, overrides, seed)))
 
 
 @main.command(name="list")
@@ -131,7 +187,7 @@ def list_scenarios() -> None:
     from sandbox.scenario.files import available, question
 
     for name, path in available().items():
-        click.echo(f"{name:25s} {question(path)}")
+        _show_lines(f"{name:25s} {question(path)}")
 
 
 @main.command(epilog=_RLCT_EXAMPLES)
@@ -141,7 +197,10 @@ def list_scenarios() -> None:
 @click.option("--box", metavar="x=-1:1,y=-1:1", help="Instead of a point: the smallest λ over this box.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def rlct(expression: str, at: str | None, prior: str, box: str | None, as_json: bool) -> None:
-    """Print the learning coefficient λ and multiplicity m of the loss K = EXPRESSION >= 0 at a zero."""
+    """Print the learning coefficient λ and multiplicity m of the loss K = EXPRESSION >= 0 at a zero.
+
+    Every name in EXPRESSION is a parameter, E too, but pi is the number, and e is refused: exp(1) is Euler's number.
+    """
     from sandbox.commands.rlct import describe, rlct, words
 
     sides = {name: tuple(value.split(":", 1)) for name, value in _assignments("--box", box).items()} if box else None
@@ -175,7 +234,22 @@ def answer(results: tuple[Path, ...], as_json: bool) -> None:
 
     for result in results:
         found = answer_of(open_result(result))
-        click.echo(json.dumps(found) if as_json else markdown(found, glossary=None))
+        click.echo(json.dumps(found)) if as_json else _show(markdown(found, glossary=None))
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+def verify(results: tuple[Path, ...]) -> None:
+    """Check that each file in the records of RESULTS is as it was written; name those that are not.
+
+    The answer and the pictures of a result can be made again from its record, and are not checked.
+    """
+    from sandbox.comparison.record import folder_of, verified
+    from sandbox.scenario.files import STORE
+
+    for result in results:
+        store = folder_of(result) / STORE
+        click.echo(f"{store}: all {len(verified(store))} files are as they were written")
 
 
 @main.command()

@@ -18,11 +18,12 @@ from typing import Any
 from sandbox.commands.run import lighter, run
 from sandbox.comparison.atlas import DIFFERENT, GROUPS, LEGEND, MEASURED, Row, group_of, overall, rows_of, table
 from sandbox.comparison.glossary import WORDS
-from sandbox.comparison.record import CONVENTIONS
-from sandbox.scenario.files import STORE, attributes, available
+from sandbox.comparison.record import CONVENTIONS, verified
+from sandbox.scenario.files import STORE, attributes, available, text_of
 from sandbox.scenario.scenario import Scenario, load
 from sandbox.tools.errors import InputError, RunError, nearest
 from sandbox.tools.progress import Progress, Silent
+from sandbox.tools.whole import write_whole
 
 PICTURES = {
     "animation.gif": ".gif",
@@ -41,8 +42,13 @@ class Result:
 
     @cached_property
     def answer(self) -> dict[str, Any]:
-        """The content of answer.json."""
-        found: dict[str, Any] = json.loads((self.folder / "answer.json").read_text(encoding="utf-8"))
+        """The content of answer.json. Raises InputError if that is damaged."""
+        path = self.folder / "answer.json"
+        try:
+            found: dict[str, Any] = json.loads(text_of(path))
+        except ValueError as error:
+            again = f"`sandbox gallery --force --only {self.scenario.name}` writes it again"
+            raise InputError(f"{path} is damaged ({error}); {again}") from None
         return found
 
     @property
@@ -96,8 +102,8 @@ def gallery(
         try:
             scenario = load(path)
             wanted = not answers_only and name in (only or known)
-            there = finished(out / name, scenario, quick=quick)
-            if wanted and (force or not there):
+            there = not (wanted and force) and finished(out / name, scenario, quick=quick)
+            if wanted and not there:
                 named = _Named(progress, name)
                 run(scenario, quick=quick, out=out / name, force=True, threads=threads, progress=named)
                 ran.append(name)
@@ -117,7 +123,10 @@ def gallery(
 
 
 def finished(folder: Path, scenario: Scenario, *, quick: bool = False) -> bool:
-    """Return whether a folder holds a result of this very scenario, written by this version. Raises InputError."""
+    """Return whether a folder holds a result of this very scenario, written by this version.
+
+    Raises InputError if its record is damaged.
+    """
     if not (folder / STORE).is_dir():
         return False
     asked = scenario.changed(*lighter(scenario)) if quick else scenario
@@ -127,7 +136,7 @@ def finished(folder: Path, scenario: Scenario, *, quick: bool = False) -> bool:
         "Conventions": CONVENTIONS,
         "sandbox_version": version("sandbox-slt"),
     }
-    return expected.items() <= attributes(folder / STORE).items()
+    return expected.items() <= attributes(folder / STORE).items() and bool(verified(folder / STORE))
 
 
 def _told(error: Exception) -> str:
@@ -158,7 +167,6 @@ class _Named:
 def write_page(results: list[Result], missing: list[str], out: Path, *, quick: bool = False) -> None:
     """Write the page of results, their atlas and their pictures to a folder; `missing` are named on the page."""
     from sandbox.pictures.atlas import save_atlas
-    from sandbox.pictures.style import write_whole
 
     (out / "gallery").mkdir(parents=True, exist_ok=True)
     rows = [row for result in results for row in result.rows]
@@ -197,7 +205,6 @@ def _table(inside: list[Result]) -> str:
 
 def _copied(result: Result, out: Path) -> list[str]:
     """Copy the pictures of a result into the gallery; return their paths on the page."""
-    from sandbox.pictures.style import write_whole
 
     found = []
     for file, suffix in PICTURES.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from sandbox.commands.cost import check_memory, estimate
 from sandbox.comparison.decomposition import decompose
 from sandbox.comparison.law import law
 from sandbox.comparison.occupancy import compare
@@ -24,8 +25,10 @@ from sandbox.measurements.base import OfLoss, OfParticles, OfPosterior
 from sandbox.measurements.tracks import POSTERIOR, Track
 from sandbox.scenario.files import STORE
 from sandbox.scenario.scenario import Scenario, load
+from sandbox.tools.errors import UnwrittenError
 from sandbox.tools.parallel import limited
 from sandbox.tools.progress import Progress, Silent, on_stderr
+from sandbox.tools.whole import write_whole
 
 GIF_FRAMES = 60
 """The most frames of the GIF that a run writes: four seconds. `sandbox animate --frames` can draw more."""
@@ -42,14 +45,17 @@ def run(
     force: bool = False,
     threads: int | None = None,
     progress: Progress | bool = False,
+    report: Callable[[str], None] | None = None,
 ) -> xr.DataTree:
     """Run a scenario and return its record, an xarray.DataTree.
 
     `scenario` is a Scenario, a file, the name of a shipped one, the folder of a result, or a mapping with the keys of a
     scenario file. `overrides` is a text like "populations.sgd.learning_rate=0.1", or several. `quick` asks for a look:
     at most 512 particles and 2,000 steps, lighter measurements. With `out`, record, answer and pictures are written to
-    that folder, all or nothing; `force` replaces a finished result. `progress` shows progress on stderr. `threads`
-    defaults to the processors of this process; it changes no bit of the result. Raises InputError for wrong input.
+    that folder, all or nothing; `force` replaces a finished result. `progress` shows progress on stderr, and `report`
+    gets the text of the estimated cost before the work. `threads` defaults to the processors of this process; it
+    changes no bit of the result. Raises InputError for wrong input, and UnwrittenError, a RunError with the record, if
+    the result cannot take its place; the message says what is kept.
 
     >>> import sandbox
     >>> tree = sandbox.run("crossing", quick=True, seed=2, overrides="populations.sgd.learning_rate=0.1")
@@ -60,15 +66,29 @@ def run(
     try:
         with limited(threads):
             asked = _asked(scenario, overrides, seed, particles, quick)
+            check_memory(asked)
             if out is None:
-                return record(asked, look=quick, progress=shown)
-            with written_beside(Path(out), force=force) as folder:
-                tree = record(asked, look=quick, progress=shown)
-                write(tree, folder, shown)
-        return tree
+                return record(asked, look=quick, progress=shown, report=report)
+            return _recorded(asked, Path(out), force=force, look=quick, progress=shown, report=report)
     finally:
         if isinstance(progress, bool):
             shown.close()
+
+
+def _recorded(scenario: Scenario, out: Path, *, force: bool, progress: Progress, **options: Any) -> xr.DataTree:
+    """Run a scenario as `record` does with its `options`, write the result to a folder, and return the record.
+
+    Raises UnwrittenError with the record if the result cannot take its place.
+    """
+    tree = None
+    try:
+        with written_beside(out, force=force) as folder:
+            tree = record(scenario, progress=progress, **options)
+            write(tree, folder, progress)
+    except UnwrittenError as error:
+        error.record = tree
+        raise
+    return tree
 
 
 def _asked(
@@ -99,7 +119,13 @@ def lighter(scenario: Scenario) -> list[str]:
     return [*(few if scenario.populations else []), *sampled, *measured]
 
 
-def record(scenario: Scenario, *, look: bool = False, progress: Progress | None = None) -> xr.DataTree:
+def record(
+    scenario: Scenario,
+    *,
+    look: bool = False,
+    progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
+) -> xr.DataTree:
     """Return the record of a run: populations, posterior, comparison with verdicts, measurements.
 
     `look` marks it as the record of a smaller run than the scenario asks for.
@@ -107,6 +133,8 @@ def record(scenario: Scenario, *, look: bool = False, progress: Progress | None 
     progress = progress or Silent()
     # This raises if a stated λ is wrong, before the long work.
     known = coefficients(scenario)
+    if report is not None:
+        report("\n".join(estimate(scenario)))
     references = References(scenario)
     progress.start("posterior", 1.0)
     # The posterior comes before the particles: if it cannot be computed, the error comes early.
@@ -155,7 +183,7 @@ def _measured(references: References, tracks: Mapping[str, Track], progress: Pro
 
 
 def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
-    """Write all files of a result folder."""
+    """Write all files of a result folder, each whole or not at all: what is not much comes first. Raises OSError."""
     from sandbox.pictures.animation import animate
     from sandbox.pictures.figure import save_figure
     from sandbox.pictures.loss_panels import save_measurements
@@ -168,10 +196,10 @@ def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
         ("populations", functools.partial(animate, frames=GIF_FRAMES), "animation.gif"),
     )
     progress.start("writing", 2.0)
-    save(tree, folder / STORE)
     found = answer(tree)
-    (folder / "answer.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / "answer.md").write_text(markdown(found), encoding="utf-8")
+    write_whole(folder / "answer.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_whole(folder / "answer.md", markdown(found).encode())
+    save(tree, folder / STORE)
     progress.advance(1)
     for part, draw, file in drawn_of:
         if part in tree.children:

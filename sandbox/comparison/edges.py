@@ -25,18 +25,15 @@ def _warning(name: str, row: xr.Dataset) -> str:
         for key in ("unstable_share", "unstable_threshold")
     )
     typical = f"{share['almost sure']:.0%}" if share["almost sure"] > 0 else "none"
+    steady = f"a step without noise overshoots at none of them, and a typical particle is driven away at {typical}"
     for notion, grows, besides in (
         ("deterministic", "a step overshoots", ""),
-        (
-            "mean square",
-            "mean squares grow",
-            f" though a step without noise does not overshoot; a typical particle is driven away at {typical}",
-        ),
+        ("mean square", "mean squares grow", f" ({steady} of them)"),
     ):
         if share[notion] > 0:
             where = f"at {share[notion]:.0%} of the points of {name}{besides}"
-            at = f"the edge is at {edge[notion]:.3g} times this step size, at the least stable of them"
-            return f"{grows}, {where} ({at}): the step, not the loss, moves particles there"
+            least = f"at the least stable of them the edge is {edge[notion]:.3g} times this step size"
+            return f"{grows} {where}; {least}: there the step, not the loss, moves particles"
     return ""
 
 

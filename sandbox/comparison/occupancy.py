@@ -96,7 +96,7 @@ _AGAINST: dict[str, tuple[tuple[str, ...], str, str]] = {
     "mean_excess": ((), "the reference's mean of K_n", "nat per sample"),
     "share_error": ((), "absolute error of the reference's masses", "1"),
     "converged": ((), "whether the posterior method converged", "1"),
-    "capped": ((), "whether nbeta reached its largest value before the population's mean loss", "1"),
+    "capped": ((), "whether the reference stops above the population's mean loss", "1"),
 }
 """The dimensions beside `reference`, name in words and units of each result for a reference."""
 

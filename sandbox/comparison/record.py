@@ -14,21 +14,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from sandbox.model.labelled import coordinates, texts
-from sandbox.scenario.files import STORE
+from sandbox.scenario.files import STORE, attributes
 from sandbox.scenario.scenario import Scenario
 from sandbox.tools.errors import InputError
+from sandbox.tools.seal import SEAL, sealed, sealing
+from sandbox.tools.whole import folder_beside
 
 if TYPE_CHECKING:
-    from zarr.core.buffer import Buffer
+    from zarr.abc.buffer import Buffer
 
 CONVENTIONS, OLDER = "sandbox-3", ("sandbox-1", "sandbox-2")
-GROUPS = ("posterior",)
-TOGETHER = ("populations", "comparison")
 
 _VERSIONS = ("numpy", "numba", "llvmlite", "scipy", "sympy", "xarray", "zarr")
 
@@ -77,21 +77,26 @@ def _provenance(scenario: Scenario) -> dict[str, str]:
 
 
 def save(tree: xr.DataTree, path: Path) -> None:
-    """Write a tree as a new Zarr store at `path`. Raises OSError."""
+    """Write a tree as a new Zarr store at `path`, whole and sealed or not at all. Raises OSError."""
     from zarr.errors import ZarrUserWarning
     from zarr.storage import MemoryStore
 
     # Through memory: Zarr hands each of a hundred small files from thread to thread, which takes twice as long.
-    files: dict[str, Buffer] = {}
+    buffers: dict[str, Buffer] = {}
     with warnings.catch_warnings():
         # Every reader for which the warning is meant ignores consolidated metadata; xarray warns if it is missing.
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", ZarrUserWarning)
-        tree.to_zarr(MemoryStore(files), consolidated=True)
+        tree.to_zarr(MemoryStore(buffers), consolidated=True)
+    files = {name: buffer.to_bytes() for name, buffer in buffers.items()}
     path.mkdir(parents=True)
-    for name, content in files.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.to_bytes())
+    try:
+        for name, content in {**files, SEAL: sealing(files)}.items():
+            file = path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def folder_of(path: str | Path) -> Path:
@@ -103,57 +108,57 @@ def folder_of(path: str | Path) -> Path:
 def open_result(path: str | Path) -> xr.DataTree:
     """Return the tree of a finished run: a result folder or its run.zarr.
 
-    Raises InputError if there is none, if it is damaged, or if an older version has written it.
+    Every file is checked against the seal. Raises InputError if there is no record, if an older version has written it,
+    or if it is damaged; then the damaged files are named.
     """
+    from zarr.buffer import cpu
+    from zarr.storage import MemoryStore
+
     store = folder_of(path) / STORE
-    if not (store / "zarr.json").is_file():
-        raise InputError(f"{path} holds no finished run: there is no {STORE} in it")
+    files: dict[str, Buffer] = {name: cpu.Buffer.from_bytes(content) for name, content in verified(store).items()}
     try:
-        with xr.open_datatree(store, engine="zarr", consolidated=False) as tree:
-            tree.load()
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        # Zarr and its codecs raise these for text that is cut, keys that are missing, bytes that do not decode.
-        raise InputError(f"{store} is damaged and cannot be read: {error}") from None
-    found = tree.attrs.get("Conventions")
+        # Only bytes that were checked are read: for a file that is missing, Zarr would make up fill values.
+        checked: Any = MemoryStore(files, read_only=True)
+        with xr.open_datatree(checked, engine="zarr", consolidated=True) as tree:
+            return tree.load()
+    except (ValueError, KeyError, RuntimeError) as error:
+        # Zarr and its codecs raise these.
+        raise InputError(f"{store} is as it was written, but this version of Zarr cannot read it: {error}") from None
+
+
+def verified(store: Path) -> dict[str, bytes]:
+    """Return the content of all files of a record, each as it was written. Raises InputError as `open_result` does."""
+    if not store.is_dir():
+        raise InputError(f"{store.parent} holds no finished run: there is no {STORE} in it")
+    found = attributes(store).get("Conventions")
+    again = f"`sandbox run {store.parent} --out FOLDER` runs its scenario again"
     if found in OLDER:
-        again = f"`sandbox run {folder_of(path)} --out FOLDER` runs its scenario again"
         raise InputError(f"{store} was written by an older version (conventions {found!r}); {again}")
     if found != CONVENTIONS:
         raise InputError(f"{store} has the conventions {found!r}; this version reads {CONVENTIONS!r}")
-    needed = GROUPS + TOGETHER * any(group in tree.children for group in TOGETHER)
-    missing = [group for group in needed if group not in tree.children]
-    if missing:
-        raise InputError(f"{store} is damaged: it has no group {', '.join(missing)}")
-    return tree
+    if not (store / SEAL).is_file():
+        raise InputError(f"{store} is damaged, or from a version before seals: there is no {SEAL} in it; {again}")
+    return sealed(store)
 
 
 @contextmanager
 def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
     """Yield an empty folder beside `target`, which becomes `target` if the body succeeds and is removed if it fails.
 
-    Raises InputError at once if `target` exists and `force` is false, if it is not a result, or if nothing can be
-    written beside it.
+    Only results and empty folders are replaced, and only with `force`: a result that appears at `target` meanwhile is
+    left as it is, and the new one is kept under another name. So is all that was written before an OSError.
+
+    Raises InputError at once if `target` exists and may not be replaced, or if nothing can be written beside it, and
+    UnwrittenError at the end, which says what is kept.
     """
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise InputError(f"{target} exists already; --force replaces it, --out DIRECTORY writes elsewhere")
     # --force removes results only, so that a wrong path costs nobody a folder of other things.
-    if target.exists() and not (target / STORE).is_dir() and not (target.is_dir() and not any(target.iterdir())):
+    if os.path.lexists(target) and not _is_result_or_empty(target):
         raise InputError(f"{target} is not a result (no {STORE} in it), so --force does not replace it")
-    # A relative path such as `.` has no name of its own.
-    target = target.resolve()
-    part = target.with_name(f"{target.name}.part-{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {target.parent}: {(error.strerror or 'unknown reason').lower()}") from None
-    try:
+    with folder_beside(target, may_replace=lambda found: force and _is_result_or_empty(found)) as part:
         yield part
-        if target.exists():
-            old = target.with_name(f"{target.name}.old-{os.getpid()}")
-            target.rename(old)
-            part.rename(target)
-            shutil.rmtree(old)
-        else:
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_result_or_empty(folder: Path) -> bool:
+    return (folder / STORE).is_dir() or (folder.is_dir() and not any(folder.iterdir()))

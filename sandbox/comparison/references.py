@@ -6,6 +6,9 @@
   loss beyond that level, as the posterior has: half of its own points may lie above its mean. So the posterior differs
   from it too; exact posterior draws may be simpler or less simple than their level set.
 By default they are integrated by quadrature for up to two parameters, and sampled for more.
+
+The mean loss of particles without noise goes to 0. The last two references stop at FLOOR times the typical loss: beyond
+it they are ever thinner tubes around W0, whose points rounding moves, and their shares no longer change.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +39,14 @@ from sandbox.tools.progress import Progress
 
 REFERENCES = ("posterior", "tempered", "level_set")
 
+FLOOR = 1e-12
+"""The least mean loss of the references that follow a population, relative to the prior's median of K_n."""
+
 STATED = TUBE_FACTORS.index(1.0)
 """The index of the stated radius among the tubes' radii."""
+TYPICAL = 512
+"""The draws from the prior whose median loss is called typical."""
+
 CHAINS, DRAWS = 4, 500
 """The recorded posterior samples: DRAWS points of equal weight in each of CHAINS parts, all independent."""
 
@@ -106,12 +115,17 @@ class References:
         return self._reference(self._method.posterior(problem.nbeta, strata=problem.zero_set.strata_of))
 
     def at_level(self, level: float, progress: Progress) -> dict[str, Reference]:
-        """Return the references that share a population's mean K_n, without those that do not exist."""
-        found = {}
+        """Return the references that share a population's mean K_n, or FLOOR, without those that do not exist.
+
+        Both are marked `capped` if the mean K_n is below the floor.
+        """
+        found, below = {}, level < self.floor
+        level = max(level, self.floor)
         for name, compute in (("tempered", self._method.tempered), ("level_set", self._method.level_set)):
             # There is no reference if no point of W has so small a loss; the answer says so.
             with contextlib.suppress(InputError):
-                found[name] = self._reference(compute(level, strata=self.scenario.problem.zero_set.strata_of))
+                measure = compute(level, strata=self.scenario.problem.zero_set.strata_of)
+                found[name] = self._reference(replace(measure, capped=measure.capped or below))
             progress.advance(1)
         return found
 
@@ -126,6 +140,12 @@ class References:
         return choose_method(
             loss.excess, loss.gradient, problem.prior, self.scenario.witness, seed=problem.seed, cuts=cuts
         )
+
+    @functools.cached_property
+    def floor(self) -> float:
+        """The least mean K_n of the references that follow a population; see FLOOR."""
+        sizes = np.abs(self.energy(self.scenario.problem.prior.draw(TYPICAL, 0, "typical loss")))
+        return FLOOR * float(np.median(sizes[np.isfinite(sizes)]))
 
     def energy(self, points: Array) -> Array:
         """Return K_n at points (N, D), shape (N,)."""

@@ -218,5 +218,6 @@ def _warnings(scenario: Scenario, population: Population, comparison: xr.Dataset
     if change > scenario.verdict.margin:
         found["still moving"] = f"still moving: {change:.1%} of it changed strata over the last half of the run"
     if comparison.capped.sel(reference="tempered"):
-        found["capped"] = "the population's mean loss is below that of the tempered posterior at its largest nbeta"
+        reached = float(comparison.mean_excess.sel(reference="tempered"))
+        found["capped"] = f"its mean loss is below {reached:.2g}, where the references at its loss stop"
     return list(found.values())

@@ -19,7 +19,7 @@ def whole(value: Any) -> Any:
 
 # The bounds stand before the conversion, inside it, so that JSON Schema knows them.
 Natural = Annotated[int, Field(ge=0), BeforeValidator(whole)]
-Frames = Annotated[int, Field(ge=2), BeforeValidator(whole)]
+Frames = Annotated[int, Field(ge=2, le=100_000), BeforeValidator(whole)]
 Bins = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(whole)]
 
 

@@ -60,8 +60,8 @@ def advance(positions, first_block, last_block, first_step, last_step, key, rate
     for block in range(first_block, last_block):
         particle = block * LANES
         copy(x, positions[block])
-        for step in range(first_step, last_step):
-            rate = rates[step - first_step]
+        for tick in range(first_step, last_step):
+            rate = rates[tick - first_step]
             {each_step}
         copy(positions[block], x)
 '''

@@ -11,7 +11,7 @@ import ast
 import keyword
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -26,6 +26,8 @@ MAX_DEPTH = 50
 """The deepest nesting of parentheses and calls, and the longest run of signs."""
 MAX_EXPONENT = 64
 """The largest |exponent| that a user may write; powers of powers may reach its square."""
+MAX_DENOMINATOR = 1_000
+"""The largest denominator of an exponent: exact arithmetic takes roots of this order."""
 MAX_MAGNITUDE = 1e250
 """Constants other than 0 lie in [1 / MAX_MAGNITUDE, MAX_MAGNITUDE], so that their products stay finite."""
 MAX_LITERAL = 100
@@ -41,9 +43,10 @@ _NOTABLE = re.compile(rf"\b(?:{'|'.join(keyword.kwlist)})\b|//|[^\w\s.,*/+-]", r
 _MEANING = {
     "^": "'^' is not a power here: write **",
     "//": "'//' is not allowed: write / for division",
+    "!": "'!' is not allowed: a factorial is no function here",
     "[": "subscripts ('[') are not allowed",
     "=": "'=' (a comparison, an assignment or a keyword argument) is not allowed",
-    **dict.fromkeys("<>!", "comparisons are not allowed"),
+    **dict.fromkeys("<>", "comparisons are not allowed"),
     **dict.fromkeys("'\"", "text in quotes is not allowed"),
 }
 
@@ -96,6 +99,19 @@ def parse(text: str | int | float, names: Collection[str]) -> Any:
     except (RecursionError, MemoryError):
         _fail("the expression is nested too deep, or too long for the caller's stack")
     return expression
+
+
+def written_out(expression: Any, sizes: Mapping[Any, tuple[int, int]]) -> tuple[int, int]:
+    """Return the number of operations and the depth of an expression once the symbols in `sizes` are written out."""
+    known: dict[Any, tuple[int, int]] = dict(sizes)
+
+    def of(node: Any) -> tuple[int, int]:
+        if node not in known:
+            parts = [of(part) for part in node.args]
+            known[node] = 1 + sum(size for size, _ in parts), 1 + max((depth for _, depth in parts), default=0)
+        return known[node]
+
+    return of(expression)
 
 
 def _scan(text: str) -> None:
@@ -214,8 +230,10 @@ class _Reader:
 
     def power(self, node: ast.BinOp) -> Any:
         base, exponent = self.read(node.left), self.read(node.right)
-        if not exponent.is_Rational or abs(exponent) > MAX_EXPONENT:
-            allowed = f"a number between -{MAX_EXPONENT} and {MAX_EXPONENT}"
+        if not exponent.is_Rational or abs(exponent) > MAX_EXPONENT or exponent.q > MAX_DENOMINATOR:
+            allowed = (
+                f"a fraction between -{MAX_EXPONENT} and {MAX_EXPONENT} with a denominator up to {MAX_DENOMINATOR}"
+            )
             _fail(f"an exponent must be {allowed}, found {_short(exponent)}", node.right.col_offset)
         if base.is_zero and exponent < 0:
             _fail("division by zero: 0 to a negative power", node.col_offset)
@@ -265,6 +283,9 @@ def _checked(expression: Any, column: int) -> Any:
         exponent = factor.as_base_exp()[1]
         if exponent.is_Rational and abs(exponent) > MAX_EXPONENT**2:
             _fail(f"a power of powers reaches the exponent {_short(exponent)}; allowed is {MAX_EXPONENT**2}", column)
+        if exponent.is_Rational and exponent.q > MAX_DENOMINATOR:
+            allowed = f"a denominator up to {MAX_DENOMINATOR}"
+            _fail(f"a power of powers reaches the exponent {_short(exponent)}; allowed is {allowed}", column)
     return expression
 
 
@@ -297,5 +318,5 @@ def _check_nodes(expression: Any) -> None:
 def _short(thing: Any) -> str:
     # Python refuses to print integers of more than a few thousand digits.
     huge = isinstance(thing, sympy.Rational) and max(thing.p.bit_length(), thing.q.bit_length()) > 100
-    text = "a huge number" if huge else str(thing)
+    text = "a number of many digits" if huge else str(thing)
     return text if len(text) <= 200 else text[:200] + "..."

@@ -47,7 +47,7 @@ def squares_of(loss: Loss) -> Squares | None:
         found = _separated(misfit, inputs, loss) or _expanded(misfit, inputs, loss.symbols)
         if found is None:
             return None
-        generators += found.generators
+        generators += (_monic(g, loss.symbols) if g.is_polynomial(*loss.symbols) else g for g in found.generators)
         notes.append(found.note)
     return Squares(tuple(generators), "; ".join(dict.fromkeys(n for n in notes if n))) if generators else None
 
@@ -92,6 +92,9 @@ def _expanded(misfit: Any, inputs: tuple[Any, ...], symbols: tuple[Any, ...]) ->
     ordered = [sympy.expand(c) for _, c in sorted(by_degree.items())]
     if not ordered or not all(c.is_polynomial(*symbols) for c in ordered):
         return None
+    ordered = [_monic(c, symbols) for c in ordered]
+    if not all(a.is_Rational for c in ordered for a in sympy.Poly(c, *symbols).coeffs()):
+        return None
     kept: list[Any] = []
     basis = None
     for coefficient in ordered:
@@ -103,3 +106,12 @@ def _expanded(misfit: Any, inputs: tuple[Any, ...], symbols: tuple[Any, ...]) ->
         "which is checked to that order"
     )
     return Squares(tuple(kept), note)
+
+
+def _monic(polynomial: Any, symbols: Sequence[Any]) -> Any:
+    """Return the polynomial divided by its leading coefficient, if that is irrational: this changes no ideal."""
+    whole = sympy.Poly(polynomial, *symbols, extension=True)
+    if whole.LC().is_Rational:
+        return polynomial
+    terms = whole.to_field().monic().terms()
+    return sympy.Add(*(sympy.simplify(c) * sympy.Mul(*map(sympy.Pow, symbols, powers)) for powers, c in terms))

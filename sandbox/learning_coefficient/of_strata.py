@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import sympy
 
 from sandbox.expressions.parsing import symbol
 from sandbox.learning_coefficient import at_point
+from sandbox.learning_coefficient.axes import by_axes
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.learning_coefficient.ideal_of_loss import squares_of
 from sandbox.learning_coefficient.ideals import of_ideal
+from sandbox.learning_coefficient.ideals.polynomials import is_polynomial
 from sandbox.learning_coefficient.normal_crossing import by_normal_crossing, codimension
 from sandbox.learning_coefficient.plane import of_polynomial
 from sandbox.model.loss import Loss
@@ -53,7 +56,7 @@ def theory_of(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> StratumThe
     sizes = [codimension(zero_set, k, point) for point in generic_points(prior, zero_set, k)]
     known = {size for size in sizes if size is not None}
     dimension = len(prior.names) - known.pop() if len(known) == 1 and None not in sizes else None
-    found = [(point, at_rational(loss, point)) for point in special_points(prior, zero_set, k)]
+    found = [(point, at_rational(loss, point, prior)) for point in special_points(prior, zero_set, k)]
     exact = [(c.rank, point, c) for point, c in found if c is not None and c.is_exact]
     _, point, deepest = min(exact, key=lambda row: row[0]) if exact else (None, None, None)
     if deepest is None or (generic is not None and generic.rank <= deepest.rank):
@@ -64,27 +67,37 @@ def theory_of(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> StratumThe
 def of_stratum(loss: Loss, prior: Prior, zero_set: ZeroSet, k: int) -> LearningCoefficient | None:
     """Return λ and m at a generic point of stratum k; None if no theorem applies or the points tried differ."""
     points = generic_points(prior, zero_set, k)
-    found: list[LearningCoefficient | None] = [by_normal_crossing(loss, p, codimension(zero_set, k, p)) for p in points]
+    inside = [point for point in points if not _on_wall(prior, point)]
+    found: list[LearningCoefficient | None] = [by_normal_crossing(loss, p, codimension(zero_set, k, p)) for p in inside]
     if not found or None in found:
-        rational = [p for point in points if (p := rational_point(zero_set.strata[k], zero_set.parameters, point))]
-        found = [at_rational(loss, p) for p in dict.fromkeys(rational)]
+        near = [
+            p for point in inside or points if (p := rational_point(zero_set.strata[k], zero_set.parameters, point))
+        ]
+        found = [at_rational(loss, p, prior) for p in dict.fromkeys(near)]
     exact = [c for c in found if c is not None and c.is_exact]
     if not exact or len(exact) < len(found) or any(c.rank != exact[0].rank for c in exact):
         return None
     return exact[0]
 
 
-def at_rational(loss: Loss, point: Point) -> LearningCoefficient | None:
-    """Return λ and m of K at a point of W0 with rational coordinates; None if no method applies there."""
+def at_rational(loss: Loss, point: Point, prior: Prior | None = None) -> LearningCoefficient | None:
+    """Return λ and m of K at a point of W0 with rational coordinates; None if no method applies there.
+
+    A wall of the prior's box cuts off a part of the neighbourhood: there only `by_axes` holds.
+    """
+    walled = prior is not None and _on_wall(prior, np.array([float(c) for c in point]))
     try:
-        if not loss.data_symbols:
+        if not loss.data_symbols and not walled:
             return at_point.at(loss.sample_loss, loss.symbols, point)
+        crossing = by_axes(loss, point)
+        if crossing is not None or walled:
+            return crossing
         squares = squares_of(loss)
         if squares is None:
             return None
         move = {w: w + sympy.Rational(c.numerator, c.denominator) for w, c in zip(loss.symbols, point, strict=True)}
         moved = [sympy.expand(g.xreplace(move)) for g in squares.generators]
-        if not all(g.is_polynomial(*loss.symbols) for g in moved):
+        if not all(is_polynomial(g, loss.symbols) for g in moved):
             return None
         if len(loss.symbols) == 2:
             total = sum(g**2 for g in moved)
@@ -94,6 +107,11 @@ def at_rational(loss: Loss, point: Point) -> LearningCoefficient | None:
     except InputError:
         return None
     return replace(found, explanation=f"{squares.note}; {found.explanation}") if squares.note else found
+
+
+def _on_wall(prior: Prior, point: Array) -> bool:
+    """Return whether a point (D,) lies on a wall of the prior's box, up to rounding errors."""
+    return bool((np.abs(prior.bounds.T - point) <= _NEAR * prior.scale).any())
 
 
 def special_points(prior: Prior, zero_set: ZeroSet, k: int) -> Iterator[Point]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import xarray as xr
@@ -14,11 +15,16 @@ from sandbox.dynamics.frames import Record
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.learning_coefficient.of_strata import whole
 from sandbox.measurements.tracks import Track
+from sandbox.model.prior import Prior
 from sandbox.model.problem import Problem
 from sandbox.posterior.method import PosteriorMethod
+from sandbox.posterior.quadrature.posteriors import MOST_PARAMETERS
 from sandbox.tools.arrays import Array
 from sandbox.tools.errors import InputError
 from sandbox.tools.settings import Settings
+
+LONGEST = 60.0
+"""The longest estimated time of a measurement by quadrature or SMC, in seconds, where it grows without limit."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -38,6 +44,32 @@ class Measurement(Settings):
 
     def check(self, problem: Problem, record: Record | None) -> None:
         """Raise InputError if this cannot be measured. `record` is kept of the particles; None without any."""
+
+
+def need_quadrature(problem: Problem) -> None:
+    """Raise InputError if the problem has more parameters than quadrature takes."""
+    found = len(problem.prior.names)
+    if found > MOST_PARAMETERS:
+        raise InputError(
+            f"this is integrated by quadrature; found {found} parameters; allowed: at most {MOST_PARAMETERS} "
+            "(volume, llc, wbic and local_llc take any number)"
+        )
+
+
+def seconds(energy: Callable[[Array], Array], prior: Prior, points: int) -> float:
+    """Return the processor time of an energy at one point, from that at this many draws from the prior."""
+    drawn = prior.draw(points, 0, "timed points")
+    # The first evaluation derives the loss's expressions.
+    energy(drawn[:1])
+    began = time.thread_time()
+    energy(drawn)
+    return (time.thread_time() - began) / points
+
+
+def need_time(estimate: float, instead: str) -> None:
+    """Raise InputError if a measurement takes longer than LONGEST; `instead` is what is allowed beside that."""
+    if estimate > LONGEST:
+        raise InputError(f"this would take about {estimate:.0f} s or more; allowed: {LONGEST:.0f} s ({instead})")
 
 
 class OfLoss(Measurement):

@@ -149,7 +149,9 @@ class Distribution:
 
     @property
     def window(self) -> tuple[float, float]:
-        """An interval that holds all but about WINDOW_TAIL of the mass on each side."""
+        """An interval that holds all but about WINDOW_TAIL of the mass on each side; all of it for a uniform."""
+        if self.family == "uniform":
+            return self.low, self.high
         low = float(self._at(np.array(WINDOW_TAIL)))
         return max(low, self.low), min(2 * self.centre - low, self.high)
 

@@ -66,7 +66,8 @@ class Projection:
         found: dict[int, float] = {}
         for equation in self.equations:
             free = list(equation.free_symbols)
-            if len(free) != 1 or not sympy.diff(equation, free[0]).is_number:
+            # A sum of steps has constant slopes as well, but is not affine.
+            if len(free) != 1 or not equation.is_polynomial(*free) or not sympy.diff(equation, free[0]).is_number:
                 return None
             slope = sympy.diff(equation, free[0])
             axis, value = self.symbols.index(free[0]), float(-equation.xreplace({free[0]: sympy.Integer(0)}) / slope)
@@ -99,7 +100,11 @@ class Projection:
     def _flat(self) -> tuple[Array, Array]:
         """Q (D, r) and q (r,): w Q + q are the coordinates of the shift from the solutions of all affine equations."""
         size = len(self.symbols)
-        affine = [k for k, slope in enumerate(self._slopes) if all(d.is_number for d in slope)]
+        affine = [
+            k
+            for k, (equation, slope) in enumerate(zip(self.equations, self._slopes, strict=True))
+            if equation.is_polynomial(*self.symbols) and all(d.is_number for d in slope)
+        ]
         matrix = np.array([[float(d) for d in self._slopes[k]] for k in affine]).reshape(-1, size)
         at_zero = dict.fromkeys(self.symbols, sympy.S.Zero)
         offsets = np.array([float(self.equations[k].xreplace(at_zero)) for k in affine])

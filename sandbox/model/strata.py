@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sandbox.compiled import random_numbers
 from sandbox.expressions.evaluation import numpy_function
 from sandbox.expressions.parsing import parse, symbol
 from sandbox.model.loss import Loss
@@ -23,11 +24,13 @@ ELSEWHERE = "elsewhere"
 DIVERGED = "diverged"
 """The names for a particle in no stratum's tube, and for a particle that has diverged."""
 
-MAX_PARAMETERS = 12
-"""The most parameters of a scenario: the number of the lattice's primes."""
+MAX_PARAMETERS = 30
+"""The most parameters of a scenario: with more, derivatives and sampling take too long."""
 
 _INSIDE = -1e-7
 """The least value of a condition's expression that counts as satisfied: rounding errors occur on the edge."""
+_BESIDE = 1e-9
+"""The distance beyond the prior's window, in prior scales, that counts as a rounding error."""
 _MARGIN = 1.5
 """The largest factor by which a Gauss-Newton distance near `within` is assumed to exceed the true distance."""
 _TOGETHER = 1 << 16
@@ -179,9 +182,10 @@ class ZeroSet:
             window = prior.window()
             # Points beyond an edge would all land on the edge itself, and would not represent the stratum.
             inside = np.isfinite(reached).all(axis=1) & self._holds(reached, k)
-            inside &= ((reached >= window[:, 0]) & (reached <= window[:, 1])).all(axis=1)
-        reached[~inside] = np.inf
-        return reached
+            # Steps that end on a wall end a rounding error beside it.
+            held = np.clip(reached, *window.T)
+            inside &= (np.abs(held - reached) <= _BESIDE * prior.scale).all(axis=1)
+        return np.where(inside[:, None], held, np.inf)
 
     def over_images(self, points: Array) -> Array:
         """Return points (N, D) of a stratum, distributed in turn over its images under the symmetries."""
@@ -319,6 +323,13 @@ def _length(moves: Array) -> Array:
 
 
 def lattice(count: int, size: int) -> Array:
-    """Return `count` points of the unit cube of a low-discrepancy (Kronecker) lattice, shape (count, size)."""
+    """Return `count` points spread over the unit cube, shape (count, size), always the same.
+
+    They are a low-discrepancy (Kronecker) lattice. Beyond the lattice's primes, where no set of few points fills a
+    cube evenly, they are uniform random numbers.
+    """
+    if size > len(_PRIMES):
+        key = random_numbers.key(0, "spread points")
+        return random_numbers.uniforms(key, random_numbers.STREAM_START, np.arange(count), 0, size)
     steps = np.sqrt(np.array(_PRIMES[:size], dtype=np.float64))
     return np.asarray((np.arange(1, count + 1)[:, None] * steps + 0.5) % 1.0)

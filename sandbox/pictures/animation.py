@@ -40,8 +40,9 @@ from sandbox.pictures.panels import (
     zero_set_handle,
 )
 from sandbox.pictures.scene import INK, PALE, Scene, wrapped
-from sandbox.pictures.style import prepare, style, write_whole
+from sandbox.pictures.style import prepare, style
 from sandbox.tools.errors import InputError
+from sandbox.tools.whole import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 Packed = npt.NDArray[np.uint32]

@@ -167,9 +167,10 @@ def _zeta_continued(axes: Axes, data: xr.Dataset) -> None:
 
 
 def _llc(axes: Axes, data: xr.Dataset) -> None:
+    how = "samples" if float(data.get("llc_exact_standard_error", 0)) > 0 else "exact"
     names = {
-        "llc_exact": "exact at this n, these data",
-        "llc_population": "exact at this n, population",
+        "llc_exact": f"{how} at this n, these data",
+        "llc_population": f"{how} at this n, population",
         "learning_coefficient": "λ (n to infinity)",
     }
     rows = [(words, float(data[name])) for name, words in names.items() if name in data]

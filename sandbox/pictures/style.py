@@ -16,6 +16,7 @@ from matplotlib.ticker import Formatter, LogFormatterMathtext
 
 from sandbox.pictures.scene import FONT
 from sandbox.tools.errors import InputError, nearest
+from sandbox.tools.whole import write_whole
 
 FORMATS: dict[str, dict[str, None]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 """The file formats of a figure, with metadata to leave out so that the same run gives the same bytes."""
@@ -118,15 +119,3 @@ def write_figure(figure: Figure, path: str | Path) -> None:
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=FORMATS[kind])
         figure.set_layout_engine(engine)
     write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it, so that it is never half-written. Raises OSError."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

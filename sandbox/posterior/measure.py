@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ class Measure:
     nbeta: inverse temperature times n; nan for a level set.
     converged: whether both errors are within the tolerances; from sampling, see `Smc`.
     cells: intervals of the innermost rule that were evaluated; from sampling, evaluations of energies and gradients.
-    capped: whether `tempered` reached the largest nbeta allowed before the requested mean energy.
+    capped: whether it stops above the mean energy asked for: at the largest nbeta allowed, or at a caller's floor.
     share_errors: from sampling with strata, half the widths of the 95% intervals of the masses of the strata 0, 1, ...
     effective_sample_size: from sampling, that of the weights, with copies of a point counted once; nan from quadrature.
     runs: number of independent runs that it combines.
@@ -45,6 +46,16 @@ class Measure:
     def mean(self, values: Array) -> float:
         """Return the expectation of a function with these values (N,) at the points."""
         return float(self.weights @ values)
+
+    def standard_error(self, values: Array) -> float:
+        """Return the standard error of `mean`, from the spread of the independent runs; 0 from quadrature.
+
+        The mean is a ratio of two means over runs; this is its error to first order.
+        """
+        if self.run_of is None:
+            return 0.0
+        off = np.bincount(self.run_of, self.weights * (values - self.mean(values)), self.runs)
+        return math.sqrt(self.runs / (self.runs - 1) * float(off @ off))
 
     def mass(self, strata: NDArray[np.integer], count: int) -> Array:
         """Return the probability (count,) of each stratum 0..count - 1, from strata (N,); other strata are ignored."""

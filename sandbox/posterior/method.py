@@ -82,7 +82,13 @@ class Quadrature:
         """Return the posterior with this mean energy; see `posteriors.tempered` for arguments and errors."""
         tolerance = self.level_tolerance
         return posteriors.tempered(
-            self.energy, self.prior, mean_energy, strata=strata, cuts=self.cuts, share_tolerance=tolerance
+            self.energy,
+            self.prior,
+            mean_energy,
+            strata=strata,
+            cuts=self.cuts,
+            tolerance=self.tolerance,
+            share_tolerance=tolerance,
         )
 
     def level_set(self, level: float, *, strata: Strata | None = None) -> Measure:

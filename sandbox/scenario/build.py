@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+
+import sympy
 
 from sandbox.dynamics import kernel
 from sandbox.dynamics.gradients.base import Estimator
@@ -21,12 +24,14 @@ from sandbox.measurements.base import Measurement
 from sandbox.measurements.registry import MEASUREMENTS
 from sandbox.measurements.tracks import POSTERIOR
 from sandbox.model.loss import Loss
+from sandbox.model.lowest import lowest
 from sandbox.model.prior import Distribution, Prior
 from sandbox.model.problem import Problem
 from sandbox.model.regression import Contrast as ContrastLoss
 from sandbox.model.regression import Regression as RegressionLoss
 from sandbox.model.regression import potential as potential_loss
 from sandbox.model.strata import MAX_PARAMETERS, ZeroSet
+from sandbox.posterior.quadrature.posteriors import MOST_PARAMETERS
 from sandbox.scenario.document import AtKey, Path
 from sandbox.scenario.schema import (
     PRIOR,
@@ -41,7 +46,10 @@ from sandbox.scenario.schema import (
 )
 from sandbox.scenario.values import MAX_NUMBER, distribution, inside, texts
 from sandbox.tools.errors import InputError, InputProblem, nearest
+from sandbox.tools.memory import check_fits
 
+_COPIES = 3
+"""The copies of the raw data that exist at a time while they are drawn."""
 _LABEL = re.compile("[A-Za-z][A-Za-z0-9_-]{0,49}")
 
 
@@ -101,6 +109,11 @@ class Builder:
         if len(self.names) > MAX_PARAMETERS:
             message = f"found {len(self.names)} parameters; allowed: at most {MAX_PARAMETERS}"
             self.at_key(message, "parameters", self.names[MAX_PARAMETERS])
+        if self.settings.witness.method == "quadrature" and len(self.names) > MOST_PARAMETERS:
+            message = (
+                f"found quadrature of {len(self.names)} parameters; allowed: at most {MOST_PARAMETERS}, or sampling"
+            )
+            self.problems.append(InputProblem(message, ("witness", "method")))
 
     def _prior(self) -> Prior | None:
         before = len(self.problems)
@@ -143,9 +156,11 @@ class Builder:
             rows = noise.matrix
             for j, row in enumerate(rows):
                 self.expressions(row, self.names, "loss", "gradient_noise", "matrix", j)
-        if len(self.problems) > before:
+        if len(self.problems) > before or self.prior is None:
             return None, None
         built = potential_loss(self.names, str(loss.potential), rows)
+        offset = lowest(built, self.prior).rounded if loss.offset == "auto" else loss.offset
+        built = replace(built, sample_loss=built.sample_loss - sympy.Rational(repr(offset)))
         return built, built
 
     def _model_losses(self, loss: Regression | Contrast) -> tuple[Loss | None, Loss | None]:
@@ -171,7 +186,11 @@ class Builder:
         # The schema allows one text here: "population".
         if isinstance(loss.samples, str):
             return population, population
-        return model.sampled(loss.samples, self.settings.seed), population
+        with self.at("loss", "samples"):
+            numbers = len(population.columns) + _COPIES * len(population.data_symbols)
+            check_fits(8.0 * loss.samples * numbers, "fewer samples need less")
+            return model.sampled(loss.samples, self.settings.seed), population
+        return None, population
 
     def expressions(
         self, text: Expression | Sequence[Expression], names: Sequence[str], *path: str | int

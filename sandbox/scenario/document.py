@@ -48,6 +48,8 @@ _IN_PLAIN_WORDS = (
         "mapping values are not allowed",
         "a ': ' cannot stand here: put text that holds it in quotes, or correct the indentation",
     ),
+    ("but found '}'", "a '}}' without its '{{' before it"),
+    ("but found ']'", "a ']' without its '[' before it"),
     ("expected <block end>", "this line does not fit the lines before it: correct the indentation"),
     ("could not find expected ':'", "a key without its ':'"),
     ("expected ',' or", "a list [...] or mapping {{...}} is not closed, or lacks a comma"),

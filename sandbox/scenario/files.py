@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from sandbox.scenario.document import MAX_CHARACTERS, read
-from sandbox.tools.errors import InputError, nearest
+from sandbox.tools.errors import InputError, nearest, reason_of
+from sandbox.tools.seal import SEAL, sealed
 
 FOLDER = Path("scenarios")
 """The folder of a user's own scenarios, relative to the current directory."""
@@ -63,9 +64,14 @@ def described(path: Path) -> tuple[str, str]:
 
 
 def attributes(store: Path) -> dict[str, str]:
-    """Return the attributes of the record of a finished result. Raises InputError if it holds no scenario."""
+    """Return the attributes of the record of a finished result. Raises InputError if it holds no scenario.
+
+    A record of an older version has no seal.
+    """
+    is_sealed = (store / SEAL).is_file()
+    text = sealed(store, "zarr.json")["zarr.json"].decode() if is_sealed else text_of(store / "zarr.json")
     try:
-        found = json.loads(text_of(store / "zarr.json"))["attributes"]
+        found = json.loads(text)["attributes"]
         return {"scenario": found["scenario"], "scenario_file": found["scenario_file"], **found}
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{store / 'zarr.json'} is damaged: it holds no scenario") from None
@@ -84,5 +90,5 @@ def text_of(path: Path) -> str:
         message = f"byte {error.object[error.start]:#04x} is not UTF-8; save the file as UTF-8"
         raise InputError(f"{path}:{line}:{column}: {message}") from None
     except OSError as error:
-        reason = "it is a folder" if error.errno == errno.EISDIR else (error.strerror or "unknown reason").lower()
+        reason = "it is a folder" if error.errno == errno.EISDIR else reason_of(error)
         raise InputError(f"{path} cannot be read: {reason}") from None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sandbox.scenario.document import Document, Path, read, read_value
+from sandbox.scenario.files import described, find
 from sandbox.scenario.messages import allowed_keys
 from sandbox.scenario.writing import flow, flow_key
 from sandbox.tools.errors import InputError, nearest
@@ -26,6 +27,26 @@ def override(text: str, assignments: Iterable[str], filename: str = "scenario") 
     for assignment in assignments:
         document = _apply(document, assignment)
     return document.text
+
+
+def keys(scenario: str, begun: str) -> list[str]:
+    """Return each key that may be set and begins like `begun`, one level deep, for a shell's completion.
+
+    `scenario` is a name, a path, or empty. One that cannot be read leaves the keys that every scenario may have.
+    """
+    try:
+        data = read(described(find(scenario))[0], scenario).data if scenario else {}
+    except InputError:
+        # A shell's completion has no place for a message; the command itself will print it.
+        data = {}
+    above, _, last = begun.rpartition(".")
+    path = tuple(above.split(".")) if above else ()
+    value: Any = data
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    present = value if isinstance(value, dict) else {}
+    known = dict.fromkeys([*present, *allowed_keys(path, data)])
+    return [".".join([*path, key]) for key in known if key.startswith(last)]
 
 
 def _apply(document: Document, assignment: str) -> Document:

@@ -19,7 +19,7 @@ PRIOR = "prior"
 
 def loss_kind(value: Any) -> str:
     """Return the name of the class of loss that `value` describes; the keys present decide, as no key names it."""
-    keys = {"potential": "Potential", "gradient_noise": "Potential", "contrast": "Contrast"}
+    keys = {"potential": "Potential", "gradient_noise": "Potential", "offset": "Potential", "contrast": "Contrast"}
     found = [kind for key, kind in keys.items() if isinstance(value, dict) and key in value]
     return (*found, "Regression")[0]
 
@@ -96,7 +96,10 @@ class NoiseMatrix(Settings):
 class Potential(Settings):
     """A loss given directly as K(w), without a model."""
 
-    potential: Expression = Field(description="K(w), zero at its minimum")
+    potential: Expression = Field(description="K(w) plus `offset`; its minimum over the prior's box is `offset`")
+    offset: Annotated[float, Field(ge=-1e250, le=1e250)] | Literal["auto"] = Field(
+        default=0.0, description="the potential's minimum, subtracted from it; auto: the one that descents find"
+    )
     gradient_noise: Isotropic | NoiseMatrix | None = Field(
         default=None, description="{isotropic: s} or {matrix: [[...], ...]}; `gradient: noisy` uses it"
     )

@@ -9,19 +9,24 @@ import numpy as np
 import sympy
 
 from sandbox.expressions.conditions import parse_conditions
-from sandbox.expressions.parsing import check_name, symbol
+from sandbox.expressions.parsing import check_name, symbol, written_out
 from sandbox.expressions.quantity import Quantity
 from sandbox.model.loss import Loss
+from sandbox.model.lowest import lowest
+from sandbox.model.prior import Prior
 from sandbox.model.regression import Contrast
 from sandbox.model.strata import DIVERGED, ELSEWHERE, Stratum, Symmetry, ZeroSet, lattice
 from sandbox.scenario.build import Builder
 from sandbox.scenario.document import Path
+from sandbox.scenario.schema import Potential
 from sandbox.scenario.schema import Stratum as StratumSettings
 from sandbox.scenario.values import fraction
 from sandbox.tools.errors import InputError, InputProblem, nearest
 
 MAX_IMAGES = 48
 """The largest order of the group that the declared symmetries may generate, identity included."""
+MAX_OPERATIONS, MAX_DEPTH = 5_000, 150
+"""The largest derived quantity: one with others in it may double in each line."""
 _ROUNDING = 1e-9
 
 
@@ -52,7 +57,7 @@ class Truth:
         return {s: value for s, value in ends.items() if s.name not in self.names}
 
     def _derived(self) -> tuple[Quantity, ...]:
-        found = []
+        found, sizes = [], dict[Any, tuple[int, int]]()
         for name, text in self.builder.settings.derived.items():
             before = len(self.builder.problems)
             try:
@@ -66,11 +71,27 @@ class Truth:
             }
             if name in taken:
                 self.builder.at_key(f"'{name}' has a meaning already; choose another name", "derived", name)
-            expressions = self._expressions(text, "derived", name)
+            expressions = self._derivable(text, sizes, "derived", name)
             if len(self.builder.problems) == before:
                 self.known[symbol(name)] = expressions[0]
                 found.append(Quantity(name, expressions[0], self.names))
         return tuple(found)
+
+    def _derivable(self, text: Any, sizes: dict[Any, tuple[int, int]], *path: str) -> tuple[Any, ...]:
+        """Return a derived quantity unless it is huge once those in it, whose `sizes` are given, are written out."""
+        parsed = self.builder.expressions(text, [*self.names, *(s.name for s in self.known)], *path)
+        for expression in parsed:
+            operations, depth = sizes[symbol(path[-1])] = written_out(expression, sizes)
+            if operations > MAX_OPERATIONS or depth > MAX_DEPTH:
+                allowed = f"{MAX_OPERATIONS:,} operations, nested {MAX_DEPTH} deep"
+                message = (
+                    f"with the quantities in it written out this has {operations:,}, {depth} deep; allowed: {allowed}"
+                )
+                self.builder.problems.append(InputProblem(message, path))
+                # Its name stays known, so that later lines are not refused as well.
+                self.known[symbol(path[-1])] = sympy.S.Zero
+                sizes[symbol(path[-1])] = (1, 1)
+        return tuple(e.xreplace(self.known) for e in parsed)
 
     def _expressions(self, text: Any, *path: str | int) -> tuple[Any, ...]:
         """Return one or several expressions in the parameters; derived quantities and supports are substituted."""
@@ -100,8 +121,11 @@ class Truth:
             with builder.at("loss", "contrast"):
                 _check_contrast(builder.population_loss, builder.prior.quantile(lattice(512, len(self.names))))
         zero_set = ZeroSet(self.names, strata, builder.settings.tube, symmetries)
-        with builder.at("strata"):
-            zero_set.check(builder.population_loss, builder.prior)
+        with builder.at("loss", *(["potential"] if isinstance(builder.settings.loss, Potential) else [])):
+            _check_minimum(builder.population_loss, builder.prior, zero_set, is_potential=builder.model is None)
+        if len(builder.problems) == before:
+            with builder.at("strata"):
+                zero_set.check(builder.population_loss, builder.prior)
         return zero_set
 
     def _stratum(self, name: str, chosen: StratumSettings) -> Stratum:
@@ -184,12 +208,34 @@ class Truth:
 def _check_contrast(loss: Loss, points: np.ndarray) -> None:
     """Raise InputError if the mean over the truth is negative anywhere: a Kullback-Leibler divergence never is."""
     excess = loss.excess(points)
+    if not np.isfinite(excess).any():
+        raise InputError("its mean over the inputs is a finite number at none of the points that were tried")
     worst = int(np.argmin(np.where(np.isnan(excess), np.inf, excess)))
     if excess[worst] < -_ROUNDING * (1 + np.nanmedian(np.abs(excess))):
         at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(loss.parameters, points[worst], strict=True))
         raise InputError(
             f"its mean over the inputs is {excess[worst]:.4g} at {at}; allowed is log q(x) - log p(x | w) with the "
             "density q of the inputs, whose mean is nowhere negative"
+        )
+
+
+def _check_minimum(loss: Loss, prior: Prior, zero_set: ZeroSet, *, is_potential: bool) -> None:
+    """Raise InputError if the loss does not depend on the parameters, or a potential's minimum is not 0."""
+    on_strata = [zero_set.sample(prior, k, 16) for k, stratum in enumerate(zero_set.strata) if stratum.excess == 0]
+    if not is_potential:
+        heights = loss.excess(np.concatenate([prior.quantile(lattice(512, len(prior.names))), *on_strata]))
+        heights = heights[np.isfinite(heights)]
+        if len(heights) and np.ptp(heights) == 0:
+            raise InputError(f"K = {heights[0]:.4g} at every point: it does not depend on the parameters")
+        return
+    found = lowest(loss, prior, np.concatenate([np.empty((0, len(prior.names))), *on_strata]))
+    if found.is_flat:
+        raise InputError(f"K = {found.value:.4g} at every point: it does not depend on the parameters")
+    if not found.is_zero:
+        at = ", ".join(f"{name} = {v:.4g}" for name, v in zip(prior.names, found.point, strict=True))
+        raise InputError(
+            f"K = potential - offset is as low as {found.value:.6g} at {at}; allowed: a minimum of 0 over the prior's "
+            "support. `offset: auto` beside `potential` subtracts the minimum"
         )
 
 

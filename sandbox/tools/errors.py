@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,18 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """A failure of a run whose input was right."""
+
+
+def reason_of(error: OSError) -> str:
+    """Return the system's reason for an error, to stand inside a sentence."""
+    return (error.strerror or "unknown reason").lower()
+
+
+class UnwrittenError(RunError):
+    """A result that could not be written to its place; the message says what is kept, and where."""
+
+    record: Any = None
+    """The record in memory, if the run had come so far."""
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -76,14 +76,21 @@ class Bars:
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
 
+        # In a narrow terminal the description is cut, not the times.
+        words, bar = Column(ratio=2, no_wrap=True, overflow="ellipsis"), Column(ratio=1)
         columns = (
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}", table_column=words),
+            BarColumn(bar_width=None, table_column=bar),
+            TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
+            TextColumn("left", table_column=Column(min_width=4, no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
+        )
         # With redirection Rich would capture the program's own output to stdout while a bar is shown.
         self._bars: Any = RichProgress(
-            *columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False
+            *columns, console=Console(stderr=True), expand=True, redirect_stdout=False, redirect_stderr=False
         )
         self._bars.start()
         self._task: Any = None
@@ -111,3 +118,11 @@ class Bars:
 def on_stderr() -> Progress:
     """Return bars if stderr is a terminal, else plain lines."""
     return Bars() if sys.stderr.isatty() else PlainLines(sys.stderr)
+
+
+def print_markdown(text: str) -> None:
+    """Print Markdown to stdout in the width of the terminal, its tables folded to fit."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))

@@ -20,6 +20,7 @@ from sandbox.scenario import files
 from sandbox.scenario.files import STORE
 from sandbox.scenario.scenario import Scenario, load
 from sandbox.tools.errors import RunError
+from sandbox.tools.seal import SEAL, sealing
 
 HOUSE = Path(__file__).parents[2]
 SIZES = {
@@ -60,6 +61,13 @@ BROKEN: dict[str, Any] = {}
 MADE_UP = '- <a id="well"></a>**well**: A minimum.'
 
 
+def record(folder: Path, content: Any) -> None:
+    """Write a made-up record and seal it."""
+    files = {"zarr.json": json.dumps(content).encode()}
+    for name, data in {**files, SEAL: sealing(files)}.items():
+        (folder / STORE / name).write_bytes(data)
+
+
 def write(scenario: Scenario, folder: Path) -> None:
     """Write a result with a made-up answer and pictures."""
     (folder / STORE).mkdir(parents=True, exist_ok=True)
@@ -70,7 +78,7 @@ def write(scenario: Scenario, folder: Path) -> None:
         "Conventions": CONVENTIONS,
         "sandbox_version": gallery_job.version("sandbox-slt"),
     }
-    (folder / STORE / "zarr.json").write_text(json.dumps({"attributes": attributes}))
+    record(folder, {"attributes": attributes})
     strata = {"flat": (0.25, 1), "sharp": (0.5, 1)}
     (folder / "answer.json").write_text(json.dumps(answered({"sgd": ("more singular", "sharper")}, strata)))
     (folder / "answer.md").write_text(
@@ -90,10 +98,9 @@ def test_what_is_finished_is_not_run_again(asked: list[str]) -> None:
 
 def age(attribute: str, value: str) -> Any:
     def damage() -> None:
-        path = Path("results/one", STORE, "zarr.json")
-        content = json.loads(path.read_text())
+        content = json.loads(Path("results/one", STORE, "zarr.json").read_text())
         content["attributes"][attribute] = value
-        path.write_text(json.dumps(content))
+        record(Path("results/one"), content)
 
     return damage
 
@@ -139,6 +146,22 @@ def test_a_failed_scenario_is_named_at_the_end_and_the_others_go_on(error: Excep
     BROKEN.update(name="")
     assert sandbox("gallery").exit_code == 0
     assert asked[3:] == ["one"]
+
+
+def test_a_damaged_result_is_named_until_it_is_forced(asked: list[str]) -> None:
+    gallery()
+    path = Path("results/one", STORE, "zarr.json")
+    path.write_text(path.read_text() + " ")
+    said = sandbox("gallery")
+    assert said.exit_code == 1
+    assert "1 of 3 scenarios failed: one: results/one/run.zarr is damaged: zarr.json is not as it was" in said.stderr
+    assert "[two](#two)" in Path("results/README.md").read_text()
+    assert gallery(force=True, only=["one"]) == ["one"]
+    Path("results/one/answer.json").write_text("{")
+    said = sandbox("gallery")
+    assert said.exit_code == 2
+    assert said.stderr.startswith("results/one/answer.json is damaged (")
+    assert said.stderr.endswith("; `sandbox gallery --force --only one` writes it again\n")
 
 
 def test_a_wrong_scenario_stops_no_other(asked: list[str]) -> None:

@@ -19,6 +19,9 @@ from sandbox import InputError, rlct
         ("1 - cos(x * y)", "1/2", 2),
         ("(exp(x*y) - 1)**2 + x**4", "1/2", 2),
         ("log(1 + x**2 * y**2)", "1/2", 2),
+        ("log(1 + x**2) + log(1 + y**4)", "3/4", 1),
+        ("log(1 + x**2) - log(1 - y**2 * z**2)", "1", 2),
+        ("sqrt(1 + x**2) - 1 + y**4", "3/4", 1),
         ("x**2 / (1 + y**2)", "1/2", 1),
         ("tanh(x + y)**2 + (y - x)**4", "3/4", 1),
         ("sin(x)**6 * exp(y)", "1/6", 1),
@@ -78,17 +81,23 @@ def test_what_is_not_analytic_is_measured_instead_and_said_so(expression: str, e
     assert high - low < 0.1 * exponent
 
 
-def test_irrational_coefficients_are_not_rounded() -> None:
-    """(x - sqrt(2) y)^2 (x^2 + y^2): λ = 1/2 by the line and by the blown-up origin (ν = 2, N = 4), seen by volume."""
-    found = rlct("(x - sqrt(2) * y)**2 * (x**2 + y**2)")
-    assert found.value is None
-    assert "no rational numbers" in found.explanation
-    assert found.estimate is not None
-    assert abs(found.estimate[0] - 0.5) < 0.03
+@pytest.mark.parametrize(
+    ("expression", "value", "multiplicity"),
+    [
+        ("(x - sqrt(2) * y)**2 * (x**2 + y**2)", "1/2", 2),
+        ("(sqrt(2) * x * y + y**2)**2", "1/2", 2),
+        ("((sqrt(3) * y - sqrt(2) * x**2)**2 - x**5)**2", "7/20", 1),
+        ("sqrt(2) * x**4", "1/4", 1),
+    ],
+)
+def test_algebraic_coefficients_are_not_rounded(expression: str, value: str, multiplicity: int) -> None:
+    """As with rational coefficients: only the places of real roots differ."""
+    found = rlct(expression)
+    assert (found.value, found.multiplicity) == (Fraction(value), multiplicity)
 
 
 def test_what_is_not_proved_is_not_claimed() -> None:
-    found = rlct("sqrt(1 + x**2) - 1 + y**4")
+    found = rlct("exp(x**2 + y**4) - 1 - x * y**3 + cos(y) * x**6")
     assert found.value is None
     assert found.multiplicity is None
     assert "3/4" in found.explanation
@@ -101,6 +110,14 @@ def test_what_is_not_proved_is_not_claimed() -> None:
         (["x**2 + 1"], r"K = 1 at x = 0: λ belongs to a zero"),
         (["x**2", "--at", "x=1"], r"K = 1 at x = 1"),
         (["x * y"], r"never negative near its zero\. For λ of f\*\*2 write \(f\)\*\*2"),
+        (["1 + abs(x)"], r"K = 1 at x = 0: λ belongs to a zero"),
+        (["abs(x) - y**2"], r"never negative near its zero"),
+        (["1/x"], r"no finite value at x = 0"),
+        (["x**2/y"], r"no finite value at x = 0, y = 0"),
+        (["log(y)"], r"no finite value at y = 0"),
+        (["x**1e-200"], r"with a denominator up to"),
+        (["(a*b*c*d*e)**2"], r"'e' is Euler's number, never a parameter"),
+        (["x**2", "--at", "e=1"], r"'e' is Euler's number"),
         (["x^2"], r"write \*\*"),
         (["3"], r"has no parameters"),
         (["x**2", "--at", "y=1"], r"'y' is no parameter of the expression; it has x"),

@@ -64,8 +64,8 @@ def test_the_share_and_the_edge_are_those_of_the_points_at_which_the_step_oversh
     (said,) = unstable(found)
     edge = float(found.unstable_threshold.sel(stratum="line", notion="deterministic"))
     assert edge == pytest.approx(2 / (rate * sharpest), rel=0.05)
-    assert f"a step overshoots, at {share:.0%} of the points of line" in said
-    assert f"the edge is at {edge:.3g} times this step size" in said
+    assert f"a step overshoots at {share:.0%} of the points of line" in said
+    assert f"the edge is {edge:.3g} times this step size" in said
 
 
 def test_mean_squares_that_grow_by_the_length_of_the_step_alone_are_warned_of():
@@ -76,8 +76,8 @@ def test_mean_squares_that_grow_by_the_length_of_the_step_alone_are_warned_of():
     assert float(found.stable_share.sel(stratum="crossing", notion="mean square")) == 0
     share = float(found.unstable_share.sel(stratum="line", notion="mean square"))
     assert share == pytest.approx(1 - (2 / 3) ** 0.5, abs=1 / 32)
-    assert f"mean squares grow, at {share:.0%} of the points of line though" in on_line
-    assert "a typical particle is driven away at none" in on_line
+    assert f"mean squares grow at {share:.0%} of the points of line (a step without noise" in on_line
+    assert "a typical particle is driven away at none of them" in on_line
     assert unstable(near(small(NOISY), 0.6, Minibatch(minibatch=1, draw="fresh"))) == ["", ""]
 
 

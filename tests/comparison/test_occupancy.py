@@ -18,6 +18,7 @@ from sandbox.comparison.verdict import EQUAL, LESS_SINGULAR, MORE_SINGULAR, UNDE
 from sandbox.dynamics.stability.map import stability_map
 from sandbox.scenario.scenario import Scenario
 from sandbox.tools.errors import InputError
+from sandbox.tools.progress import Silent
 
 QUARTER, HALF = (Fraction(1, 4), -1), (Fraction(1, 2), -1)
 
@@ -213,8 +214,21 @@ def test_a_loss_that_no_posterior_has_is_said_to_be_out_of_reach() -> None:
     scenario = small(WELLS)
     _, found, verdicts = judged(scenario, record_of(scenario, np.full((100, 1), 1.0)))
     assert bool(found.capped.sel(reference="tempered"))
-    assert "below that of the tempered" in found.warning.sel(cause="capped").item()
+    assert "where the references at its loss stop" in found.warning.sel(cause="capped").item()
     assert verdicts["posterior"] == LESS_SINGULAR
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1e-3])
+def test_references_stop_at_a_floor(level: float) -> None:
+    """Below 1e-12 of the typical loss the references are those of the floor, and say so; above it, their own."""
+    references = References(small(WELLS))
+    below = level < references.floor
+    found = references.at_level(level, Silent())
+    assert {each.measure.capped for each in found.values()} == {below}
+    highest = references.energy(found["level_set"].measure.points).max()
+    assert 0.5 * max(level, references.floor) < highest <= max(level, references.floor)
+    typical = np.median(references.energy(references.scenario.problem.prior.draw(4096, 1, "typical")))
+    assert references.floor == pytest.approx(1e-12 * typical, rel=0.5)
 
 
 def test_distances_along_w0_of_known_histograms() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -21,7 +18,7 @@ from zarr.errors import UnstableSpecificationWarning
 import sandbox
 from sandbox.commands import run as run_job
 from sandbox.comparison.page import markdown
-from sandbox.comparison.record import CONVENTIONS, STORE, folder_of, open_result, save, written_beside
+from sandbox.comparison.record import CONVENTIONS, STORE, folder_of, open_result, save
 from sandbox.comparison.report import answer
 from sandbox.tools.errors import InputError
 
@@ -141,24 +138,6 @@ def test_all_but_the_store_can_be_made_again_from_it(stored: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda store: (store / "zarr.json").write_text("{"), "is damaged"),
-        (lambda store: (store / "zarr.json").unlink(), "holds no finished run"),
-        (lambda store: (store / "posterior" / "mass" / "zarr.json").write_text(""), "is damaged"),
-        (lambda store: next((store / "posterior" / "mass" / "c").iterdir()).write_bytes(b"xyz"), "is damaged"),
-        (lambda store: (store / "posterior").rename(store.parent / "posterior"), "no group posterior"),
-    ],
-    ids=["cut", "gone", "array cut", "bytes cut", "group gone"],
-)
-def test_a_damaged_store_is_named(tree: xr.DataTree, tmp_path: Path, damage: Callable[[Path], Any], words: str) -> None:
-    save(tree, tmp_path / STORE)
-    damage(tmp_path / STORE)
-    with pytest.raises(InputError, match=words):
-        open_result(tmp_path)
-
-
-@pytest.mark.parametrize(
     ("conventions", "words"),
     [
         (
@@ -203,116 +182,6 @@ def test_a_result_without_its_scenario_is_not_run_again(tmp_path: Path, text: st
         sandbox.load(tmp_path)
     with pytest.raises(InputError, match="it is a folder"):
         sandbox.load(tmp_path.parent)
-
-
-def refuse(*_: object, **__: object) -> NoReturn:
-    raise AssertionError("no work may begin")
-
-
-def full_disk(*_: object, **__: object) -> NoReturn:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def interrupted(*_: object, **__: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def finished(folder: Path) -> Path:
-    """Make a folder that counts as a result, with a mark to know it by."""
-    (folder / STORE).mkdir(parents=True)
-    (folder / "mark").write_text("old")
-    return folder
-
-
-def test_a_finished_result_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_job, "run_populations", refuse)
-    monkeypatch.setattr(run_job, "compare", refuse)
-    target = finished(tmp_path / "run")
-    with pytest.raises(InputError, match=r"run exists already; --force"):
-        run_job.run(small(WELLS), out=target)
-    assert (target / "mark").read_text() == "old"
-
-
-def test_force_replaces_a_result_as_a_whole(tree: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_job, "record", lambda *_, **__: tree)
-    target = finished(tmp_path / "run")
-    run_job.run(small(WELLS), out=target, force=True)
-    assert {path.name for path in target.iterdir()} == EVERYTHING
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_force_replaces_nothing_but_results(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong --out must not cost a folder of other things."""
-    monkeypatch.setattr(run_job, "record", refuse)
-    target = tmp_path / "thesis"
-    if kind == "folder":
-        target.mkdir()
-    precious = target / "chapter" if kind == "folder" else target
-    precious.write_text("years of work")
-    with pytest.raises(InputError, match="thesis is not a result"):
-        run_job.run(small(WELLS), out=target, force=True)
-    assert precious.read_text() == "years of work"
-
-
-@pytest.mark.parametrize("failure", [full_disk, interrupted])
-@pytest.mark.parametrize(
-    "where",
-    [
-        "sandbox.commands.run.save",
-        "sandbox.pictures.simplicity.save_simplicity",
-        "sandbox.pictures.figure.save_figure",
-        "sandbox.pictures.animation.animate",
-    ],
-)
-def test_a_failure_leaves_the_old_result_and_nothing_else(
-    failure: Callable[..., NoReturn],
-    where: str,
-    tree: xr.DataTree,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(run_job, "record", lambda *_, **__: tree)
-    if where != "sandbox.commands.run.save":
-        monkeypatch.setattr(run_job, "save", lambda *_: None)
-    if "pictures" in where:
-        monkeypatch.setattr("sandbox.pictures.simplicity.save_simplicity", lambda *_: None)
-        monkeypatch.setattr("sandbox.pictures.figure.save_figure", lambda *_: None)
-    monkeypatch.setattr(where, failure)
-    target = finished(tmp_path / "run")
-    for out, force in ((target, True), (tmp_path / "new", False)):
-        with pytest.raises((OSError, KeyboardInterrupt)):
-            run_job.run(small(WELLS), out=out, force=force)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert (target / "mark").read_text() == "old"
-
-
-def test_where_nothing_can_be_written_no_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below a file there is no folder: true for every user, unlike permissions."""
-    monkeypatch.setattr(run_job, "record", refuse)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write to .*file"):
-        run_job.run(small(WELLS), out=tmp_path / "file" / "run")
-
-
-def test_folders_on_the_way_are_made_and_the_current_one_may_be_meant(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with written_beside(tmp_path / "a" / "b", force=False) as folder:
-        (folder / STORE).mkdir()
-    monkeypatch.chdir(tmp_path / "a" / "b")
-    with written_beside(Path(), force=True) as folder:
-        (folder / "new").write_text("")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
-    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["new"]
-
-
-def test_a_wrong_coefficient_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_job, "run_populations", refuse)
-    scenario = small(WELLS, ("{zero: [w - 1]}", "{zero: [w - 1], learning_coefficient: 2/3}"))
-    with pytest.raises(InputError, match=r"small\.yaml:10:48:.*λ = 2/3, m = 1 is stated"):
-        run_job.run(scenario, out=tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_library_runs_files_with_overrides(tmp_path: Path) -> None:

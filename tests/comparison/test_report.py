@@ -131,6 +131,6 @@ def test_a_step_above_the_edge_is_said_below_the_stability_map(trees: dict[str, 
     scenario = small(WELLS, ("learning_rate: 0.05", "learning_rate: 1"))
     page = markdown(answer(run(scenario)))
     (line,) = (line for line in page.splitlines() if line.startswith("- Above the edge"))
-    assert line.startswith("- Above the edge of stability, sgd: a step overshoots, at 100% of the points of sharp")
+    assert line.startswith("- Above the edge of stability, sgd: a step overshoots at 100% of the points of sharp")
     assert "of flat" not in line
-    assert "the edge is at 0.5 times this step size" in line
+    assert "at the least stable of them the edge is 0.5 times this step size" in line

@@ -3,7 +3,9 @@
 Comparisons are exact or to rounding; no test here depends on chance.
 """
 
+import ast
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -19,9 +21,13 @@ from support.kernel_cases import CASES, LINE_TWIN, TANH_TWIN, TOTAL, kernel, min
 from sandbox.compiled import elementary, functions, random_numbers
 from sandbox.compiled.lanes import reflect
 from sandbox.compiled.random_numbers import fill_uniforms
-from sandbox.dynamics.kernel import _signature
+from sandbox.dynamics.gradients.full import Full
+from sandbox.dynamics.kernel import _signature, build
 from sandbox.dynamics.rules.schedule import CosineDecay, CosineSchedule, StepDecay, StepSchedule
+from sandbox.dynamics.rules.sgd import Sgd
 from sandbox.expressions.emission import EMITTED_FUNCTIONS
+from sandbox.model.prior import Prior
+from sandbox.model.regression import potential
 
 INF, NAN = math.inf, math.nan
 KEY = random_numbers.key(5, "kernel")
@@ -328,6 +334,37 @@ def careless(plane):
 
 def test_a_careless_constant_is_noticed():
     assert widens(careless, types.Array(types.float32, 1, "C"))
+
+
+def clashes(text):
+    """Return the names that generated code both calls and assigns: Numba copies functions into one scope."""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    nodes = [node for function in functions for node in ast.walk(function)]
+    called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return (called | EMITTED_FUNCTIONS) & (stored | {n.arg for n in nodes if isinstance(n, ast.arg)})
+
+
+@every_case
+def test_no_name_in_a_kernel_is_both_a_function_and_a_variable(name):
+    text = kernel(name).text
+    assert not clashes(text)
+    assert clashes(re.sub(r"\btick\b", "step", text)) == {"step"}
+
+
+@pytest.mark.parametrize("name", ["t0", "v0", "x0", "k", "g", "w", "s", "tick", "real", "np", "lanes", "W00000", "i"])
+def test_parameters_may_have_the_names_of_variables_in_generated_code(name):
+    """All functions at once, the choices of `max` and `min` among them, move as they do under ordinary names."""
+    text = "max({0}**2, b) + min(sin(b), {0}) * tanh({0}) + softplus({0}) * sigmoid(b) + relu({0} - b) + sign({0}) * b"
+    moved = []
+    for own in (name, "a"):
+        loss = potential((own, "b"), text.format(own))
+        prior = Prior.parse({own: "normal(0, 1)", "b": "normal(0, 1)"})
+        built = build(loss, prior, Sgd(learning_rate=0.01), Full())
+        positions = built.pack(np.linspace(-1, 1, 256).reshape(128, 2))
+        built.advance(positions, (0, 1), (0, 20), 20, np.zeros(2, np.uint32))
+        moved.append(positions)
+    assert np.allclose(*moved, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(EMITTED_FUNCTIONS))

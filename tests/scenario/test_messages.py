@@ -116,7 +116,7 @@ BAD_POTENTIAL = {
     ],
     ("{isotropic: 0.5}", "{matrix: [[1], [w3]]}"): [(5, 66, "loss.gradient_noise.matrix.1.0", "unknown name 'w3'")],
     ("{potential:", "{model: w1, potential:"): [
-        (5, 8, "loss.model", "unknown key 'model'; allowed: potential, gradient_noise")
+        (5, 8, "loss.model", "unknown key 'model'; allowed: potential, offset, gradient_noise")
     ],
     ("w1: 0.5", "w1: 2"): [(11, 70, "populations.sgd.start.w1", "outside the box")],
 }

@@ -17,7 +17,10 @@ from sandbox.scenario.scenario import Scenario, loads
 from sandbox.scenario.writing import write
 from sandbox.tools.errors import InputError
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="\ufffe\uffff"),
+    max_size=20,
+)
 NUMBERS = st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 KEYS = TEXTS.filter(bool)
 VALUES = st.recursive(

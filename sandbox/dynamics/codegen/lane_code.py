@@ -142,10 +142,10 @@ def normals_code(name: str, count: int, stream: int) -> NormalsCode:
             f"{name} = scratch({4 * calls} * LANES, np.float32)",
         ),
         lines=(
-            f"if step % {group} == 0 or step == first_step:",
-            f"    fill_bits({name}_bits, 0, {calls}, particle, step // {group}, {stream}, key)",
+            f"if tick % {group} == 0 or tick == first_step:",
+            f"    fill_bits({name}_bits, 0, {calls}, particle, tick // {group}, {stream}, key)",
             f"    fill_normals({name}, {name}_bits, {2 * calls})",
-            f"{name}_start = step % {group} * {count} * LANES",
+            f"{name}_start = tick % {group} * {count} * LANES",
         ),
         value=f"{name}[{name}_start : {name}_start + {count} * LANES]",
     )

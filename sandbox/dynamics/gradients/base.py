@@ -36,8 +36,9 @@ class Stage:
     `imports` lists lane functions as "module.name"; `functions` are further definitions. `allocate` runs once per call
     and `estimate` once per step; it leaves the gradient of L_n at the block w in g. The lines may use `w`, `g`, `s`
     (one plane per symbol of `formula`), `scratch`, `width` (the length of g), `table`, `weights` (see `rows`),
-    `gradient(w, s, g)`, `particle`, `step`, `key`, and the constants named by `Estimator.stage`'s `constant`. `formula`
-    is the result of `gradient(w, s, g)`; if None, that is the sample loss's gradient, in the loss's columns.
+    `gradient(w, s, g)`, `particle`, `tick` (the number of the step), `key`, and the constants named by
+    `Estimator.stage`'s `constant`. `formula` is the result of `gradient(w, s, g)`; if None, that is the sample loss's
+    gradient, in the loss's columns.
     """
 
     estimate: tuple[str, ...]

@@ -166,7 +166,7 @@ def _by_samples(loss: Loss, constant: Callable[[float], str], scale: str, covari
     noise = "noise[row % 4 * LANES :]" if own else "w"
     drawn = (
         "    if row % 4 == 0:",
-        f"        fill_bits(noise_bits, row // 4, 1, particle, step, {STREAM_MODEL_NOISE}, key)",
+        f"        fill_bits(noise_bits, row // 4, 1, particle, tick, {STREAM_MODEL_NOISE}, key)",
         "        fill_normals(noise, noise_bits, 2)",
     )
     held = ("noise_bits = scratch(4 * LANES, np.uint32)", "noise = scratch(4 * LANES, np.float32)")

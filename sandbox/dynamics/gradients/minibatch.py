@@ -222,7 +222,7 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
             draw=(
                 "group = sample // 4",
                 "if group % per_word == 0:",
-                f"    draw_indices(indices, group // per_word, particle, step, {STREAM_BATCH}, key, table.shape[0])",
+                f"    draw_indices(indices, group // per_word, particle, tick, {STREAM_BATCH}, key, table.shape[0])",
                 "else:",
                 "    next_indices(indices, table.shape[0])",
                 "for k in range(count):",
@@ -230,8 +230,8 @@ def _indexed(loss: Loss, columns: Sequence[Any], draw: Draw, constant: Callable[
             ),
         )
     permutation, position = {
-        "without_replacement": ("step", "sample"),
-        "reshuffled": ("step // batches", "step % batches * batch + sample"),
+        "without_replacement": ("tick", "sample"),
+        "reshuffled": ("tick // batches", "tick % batches * batch + sample"),
     }[draw]
     return _Source(
         arguments,
@@ -282,7 +282,7 @@ def _fresh(loss: Loss, constant: Callable[[float], str]) -> _Source:
         ),
         draw=(
             f"calls = (count * {words} + 3) // 4",
-            f"fill_bits(bits, sample // 4 * {words}, calls, particle, step, {STREAM_INPUT}, key)",
+            f"fill_bits(bits, sample // 4 * {words}, calls, particle, tick, {STREAM_INPUT}, key)",
             "for k in range(count):",
             *(
                 f"    fill_{kind.array}({kind.array}[k * {kind.size} * LANES :], "

@@ -2,6 +2,7 @@
 
 An ideal has K ~ sum g_i^2. These rules bring a polynomial f >= 0 to this form, in this order:
 - product in disjoint variables, and powers: λ(f^k) = λ(f) / k;
+- hyperplane arrangements, quadrics and cones (`special_forms`);
 - sum in disjoint variables: f(x, y) = p(x) + q(y) >= 0 with p(0) = q(0) = 0 makes both p and q >= 0;
 - completing the square: f = a w^2 + b w + c with a > 0 at the point is w'^2 + (4 a c - b^2) up to units; this is the
   splitting lemma of Morse theory in the case that needs no power series;
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
 from math import gcd
+from operator import mul
 
 from sympy.polys.rings import PolyElement
 
@@ -23,7 +25,9 @@ from sandbox.learning_coefficient.ideals.bounds import Bracket, bounds_at
 from sandbox.learning_coefficient.ideals.germ import Germ, components
 from sandbox.learning_coefficient.ideals.polynomials import UndecidedError, factors
 from sandbox.learning_coefficient.ideals.resolution import Pole, Search, product_rule, sum_rule
+from sandbox.learning_coefficient.ideals.special_forms import arrangement, cone, quadric
 from sandbox.learning_coefficient.ideals.torus import squares
+from sandbox.learning_coefficient.sign import has_both_signs
 
 Powers = Sequence[tuple[PolyElement, int]]
 
@@ -53,6 +57,10 @@ class Nonnegative:
         if terms is not None:
             other = bounds_at(self.search, self.germ(*(q for _, q in terms)))
             lower, upper = max(lower, other[0]), min(upper, other[1])
+        for f, k in factors(p):
+            # A regular real zero of f near the point, or at it, has λ = 1 / k, as f takes both signs beside it.
+            if Fraction(1, k) < upper and has_both_signs(f.as_expr(), f.ring.symbols):
+                upper = Fraction(1, k)
         return lower, upper
 
     def _groups(self, p: PolyElement) -> list[Powers]:
@@ -69,6 +77,18 @@ class Nonnegative:
         return [group for _, group in groups]
 
     def _group(self, group: Powers) -> Pole:
+        planes = arrangement(group, self.prior)
+        if planes is not None:
+            return planes
+        try:
+            return self._searched(group)
+        except UndecidedError:
+            found = cone(reduce(mul, (f**k for f, k in group)), self.prior)
+            if found is None:
+                raise
+            return found
+
+    def _searched(self, group: Powers) -> Pole:
         if len(group) == 1:
             f, k = group[0]
             return self._single(_upright(f), k % 2 == 1).scaled(Fraction(1, k))
@@ -85,6 +105,8 @@ class Nonnegative:
 
     def _single(self, f: PolyElement, nonnegative: bool) -> Pole:
         """Return the pole of |f|; `nonnegative` says that f is known to be >= 0 near the origin."""
+        if not any(self.prior) and (found := quadric(f)) is not None:
+            return found
         terms = _squared(f)
         if nonnegative or terms is not None:
             parts = _summands(self.germ(f))

@@ -9,6 +9,7 @@ on every machine. If the steps run out, the answer is a bracket.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -18,13 +19,16 @@ from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.learning_coefficient.ideals.bounds import Bracket, bounds_at
 from sandbox.learning_coefficient.ideals.closed_forms import recognise
 from sandbox.learning_coefficient.ideals.germ import Germ
+from sandbox.learning_coefficient.ideals.linear import in_other_coordinates
 from sandbox.learning_coefficient.ideals.nonnegative import Nonnegative
 from sandbox.learning_coefficient.ideals.polyhedron import NewtonPolyhedron
 from sandbox.learning_coefficient.ideals.polynomials import Budget, UndecidedError, to_ring
 from sandbox.learning_coefficient.ideals.resolution import Pole, Search
+from sandbox.learning_coefficient.written import without_powers
 from sandbox.tools.errors import InputError
 
 _STEPS = 150_000
+_STEPS_IN_OTHER_COORDINATES = 100_000
 _STEPS_FOR_BOUNDS = 200_000
 _MOST_STEPS_TOLD = 8
 
@@ -56,24 +60,38 @@ def of_function(
     K is a SymPy expression or polynomial with rational coefficients, zero at the origin and >= 0 near it. Raises
     InputError if K is not zero there, or if its Newton polyhedron shows it negative along a curve into the origin.
     """
-    germ = _germ([K], symbols, exponents)
-    p = germ.generators[0]
+    base, power = without_powers(K, symbols)
+    germ = _germ([base], symbols, exponents)
     _check_sign(germ, K)
     if len(germ.occurring()) == 2:
         return _in_the_plane(K, symbols, germ)
-    search = Search(Budget(_STEPS))
+    try:
+        return _answer(_pole(base, symbols, exponents, _STEPS).scaled(Fraction(1, power)))
+    except UndecidedError as why:
+        reason = str(why)
+    if not any(germ.prior):
+        for moved in in_other_coordinates(base, symbols):
+            try:
+                pole = _pole(moved, symbols, exponents, _STEPS_IN_OTHER_COORDINATES)
+            except UndecidedError:
+                continue
+            return _answer(replace(pole, steps=("in other linear coordinates", *pole.steps)).scaled(Fraction(1, power)))
+    bounds = Search(Budget(_STEPS_FOR_BOUNDS))
+    lower, upper = Nonnegative(bounds, germ.prior).bracket(germ.generators[0])
+    return _bracketed((lower / power, upper / power), reason)
+
+
+def _pole(K: Any, symbols: Sequence[Any], exponents: Sequence[Fraction | int] | None, steps: int) -> Pole:
+    """Return the pole of K >= 0, from its squares as written or from the expanded polynomial; else UndecidedError."""
+    search = Search(Budget(steps))
     written = _written_squares(K)
     if written is not None:
         try:
-            return _answer(search.pole(_germ(written, symbols, exponents)))
+            return search.pole(_germ(written, symbols, exponents))
         except UndecidedError:
-            search = Search(Budget(_STEPS_FOR_BOUNDS))
-    try:
-        return _answer(Nonnegative(search, germ.prior).pole(p))
-    except UndecidedError as why:
-        bounds = Search(Budget(_STEPS_FOR_BOUNDS))
-        found = Nonnegative(bounds, germ.prior).bracket(p)
-        return _bracketed(found, str(why))
+            search = Search(Budget(steps))
+    germ = _germ([K], symbols, exponents)
+    return Nonnegative(search, germ.prior).pole(germ.generators[0])
 
 
 def _germ(generators: Sequence[Any], symbols: Sequence[Any], exponents: Sequence[Fraction | int] | None) -> Germ:
@@ -108,10 +126,10 @@ def _check_sign(germ: Germ, K: Any) -> None:
 
 def _written_squares(K: Any) -> list[Any] | None:
     """Return the bases of the squares if K is a sum of squares with positive coefficients as written, else None."""
-    if isinstance(K, sympy.Poly) or not isinstance(K, sympy.Add):
+    if isinstance(K, sympy.Poly):
         return None
     found = []
-    for term in K.args:
+    for term in sympy.Add.make_args(K):
         coefficient, rest = term.as_coeff_Mul()
         powers = [factor.as_base_exp() for factor in sympy.Mul.make_args(rest)]
         if coefficient <= 0 or any(not (e.is_Integer and e.is_even and e > 0) for _, e in powers):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import combinations
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import sympy
@@ -23,6 +23,9 @@ Exponent = tuple[int, ...]
 
 _LARGEST_FACTORED = 1500
 """The largest product of (degree + 1) over the variables for which a polynomial is factored."""
+_SMALL = 200
+_LARGEST_SPLIT = 6_000
+"""The same for its division into factors by multiplicity, which takes greatest common divisors only."""
 
 
 class UndecidedError(Exception):
@@ -50,6 +53,24 @@ class Budget:
             yield part
         finally:
             self.steps -= lent - max(part.steps, 0)
+
+
+def is_polynomial(expression: Any, symbols: Sequence[Any], algebraic: bool = False) -> bool:
+    """Return whether the expression is a polynomial in the symbols with rational (or real algebraic) coefficients."""
+    if not expression.is_polynomial(*symbols):
+        return False
+    if all(number.is_Rational for number in _numbers(expression)):
+        return True
+    coefficients = sympy.Poly(expression, *symbols).coeffs()
+    return all(c.is_Rational or (algebraic and c.is_algebraic and c.is_real) for c in coefficients)
+
+
+def _numbers(expression: Any) -> Iterator[Any]:
+    walk = sympy.preorder_traversal(expression)
+    for node in walk:
+        if node.is_number:
+            yield node
+            walk.skip()
 
 
 def to_ring(expressions: Sequence[Any], symbols: Sequence[Any]) -> tuple[PolyElement, ...]:
@@ -115,12 +136,20 @@ def _factors(p: PolyElement) -> list[tuple[PolyElement, int]]:
                 j = chosen[0]
                 flat = ring.from_dict({(*m[:j], 0, *m[j + 1 :]): c for m, c in p.items()})
                 return [(_homogeneous(f, chosen), k) for f, k in _factors(flat)]
-    dense = 1
-    for j in used:
-        dense *= 1 + max(m[j] for m in p)
-    if dense > _LARGEST_FACTORED:
-        return [(p, 1)]
-    return [(f, int(k)) for f, k in p.factor_list()[1]]
+    if _size(p) <= _SMALL:
+        return [(f, int(k)) for f, k in p.factor_list()[1]]
+    # A power is split first, because its root is factored much faster.
+    parts = p.sqf_list()[1] if _size(p) <= _LARGEST_SPLIT else [(p, 1)]
+    return [
+        (f, int(j * k))
+        for part, k in parts
+        for f, j in (part.factor_list()[1] if _size(part) <= _LARGEST_FACTORED else [(part, 1)])
+    ]
+
+
+def _size(p: PolyElement) -> int:
+    """Return the product of (degree + 1) over the variables."""
+    return prod(1 + degree for degree in map(max, zip(*p, strict=True)))
 
 
 def rank(rows: Sequence[Exponent]) -> int:

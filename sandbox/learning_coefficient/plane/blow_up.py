@@ -28,9 +28,16 @@ from itertools import pairwise
 from typing import Any
 
 from sandbox.learning_coefficient.plane.real_field import RealField, RealRoot, count, real_roots
-
-Terms = dict[tuple[int, int], Any]
-"""A polynomial: a map from the exponents of (u, v) to coefficients, none of them zero."""
+from sandbox.learning_coefficient.plane.terms import (
+    Terms,
+    blown_up,
+    complement,
+    edge_polynomial,
+    normals,
+    order_of,
+    shifted_along,
+    without_axes,
+)
 
 Quadrants = frozenset[tuple[int, int]]
 """The quadrants of the plane that belong to the domain, by the signs of the two coordinates."""
@@ -111,7 +118,7 @@ def local_chart(
     here = [0, 0]
     kept = []
     for factor in factors:
-        terms, shift = _without_axes(factor.terms)
+        terms, shift = without_axes(factor.terms)
         here = [here[j] + factor.power * shift[j] for j in (0, 1)]
         if (0, 0) not in terms:
             kept.append(Factor(terms, factor.power))
@@ -119,20 +126,13 @@ def local_chart(
     return Chart(field, tuple(kept), (axes[0], axes[1]), quadrants, names)
 
 
-def shifted(field: RealField, terms: Terms, point: tuple[Any, Any]) -> Terms:
-    """Return f(u + a, v + b) for the point (a, b), two elements of the field."""
-    for j, value in enumerate(point):
-        terms = _shifted_along(field, terms, j, value)
-    return terms
-
-
 def _rays(chart: Chart) -> dict[tuple[int, int], Divisor]:
     """Return the divisors of the fan by their weights (p, q), in their order around the origin."""
     u, v = chart.axes
-    normals = {normal for factor in chart.factors for normal in _normals(factor.terms)}
+    rays = {normal for factor in chart.factors for normal in normals(factor.terms)}
     found = {(1, 0): u}
-    for p, q in sorted(normals, key=lambda n: Fraction(n[1], n[0])):
-        order = p * u.order + q * v.order + sum(f.power * _order(f.terms, p, q) for f in chart.factors)
+    for p, q in sorted(rays, key=lambda n: Fraction(n[1], n[0])):
+        order = p * u.order + q * v.order + sum(f.power * order_of(f.terms, p, q) for f in chart.factors)
         nu = p * u.nu + q * v.nu
         found[p, q] = Divisor(nu, order, f"the edge with weights ({p}, {q}) for ({', '.join(chart.names)})")
     return found | {(0, 1): v}
@@ -193,7 +193,7 @@ def _roots_by_multiplicity(chart: Chart, ray: tuple[int, int]) -> list[_Roots]:
     """Return the edge polynomials of a ray as squarefree polynomials without common roots."""
     found: list[_Roots] = []
     for factor in chart.factors:
-        for polynomial, times in _edge_polynomial(chart.field, factor.terms, ray).sqf_list()[1]:
+        for polynomial, times in edge_polynomial(chart.field, factor.terms, ray).sqf_list()[1]:
             found = _joined(found, _Roots(polynomial, times * factor.power, times == 1))
     return found
 
@@ -211,19 +211,10 @@ def _joined(known: list[_Roots], new: _Roots) -> list[_Roots]:
     return [roots for roots in joined if roots.polynomial.degree() > 0]
 
 
-def _edge_polynomial(field: RealField, terms: Terms, ray: tuple[int, int]) -> Any:
-    """Return the part of lowest weight as a polynomial in τ = v^p / u^q, without roots at 0."""
-    p, q = ray
-    order = _order(terms, p, q)
-    edge = {j: c for (i, j), c in terms.items() if p * i + q * j == order}
-    first = min(edge)
-    return field.poly([edge.get(j, field.domain.zero) for j in range(first, max(edge) + 1, p)])
-
-
 def _sides(quadrants: Quadrants, ray: tuple[int, int]) -> dict[int, frozenset[int]]:
     """Return, for each sign of τ, the signs of s whose points lie in the domain."""
     p, q = ray
-    over, up = _complement(p, q)
+    over, up = complement(p, q)
     return {
         sign: frozenset(u ** (up % 2) * v ** (over % 2) for u, v in quadrants if v ** (p % 2) * u ** (q % 2) == sign)
         for sign in (-1, 1)
@@ -238,13 +229,6 @@ def _is_reached(field: RealField, polynomial: Any, sides: dict[int, frozenset[in
 # Changes of coordinates.
 
 
-def _complement(p: int, q: int) -> tuple[int, int]:
-    """Return the smallest pair (q', p') with p p' - q q' = 1."""
-    up = pow(p, -1, q)
-    choices = [((p * k - 1) // q, k) for k in (up + q, up, up - q)]
-    return min(choices, key=lambda choice: abs(choice[0]) + abs(choice[1]))
-
-
 def _next_chart(
     chart: Chart, ray: tuple[int, int], divisor: Divisor, root: RealRoot, sides: frozenset[int], words: str
 ) -> Chart:
@@ -252,8 +236,8 @@ def _next_chart(
     names = (f"s{depth}", f"t{depth}")
     kept, order = [], 0
     for factor in chart.factors:
-        raised = {at: root.embed(c) for at, c in _blown_up(factor.terms, ray).items()}
-        terms, (_, times) = _without_axes(_shifted_along(root.field, raised, 1, root.value))
+        raised = {at: root.embed(c) for at, c in blown_up(factor.terms, ray).items()}
+        terms, (_, times) = without_axes(shifted_along(root.field, raised, 1, root.value))
         order += factor.power * times
         if (0, 0) not in terms:
             kept.append(Factor(terms, factor.power))
@@ -268,73 +252,9 @@ def _next_chart(
 
 def _substitution(old: tuple[str, str], new: tuple[str, str], ray: tuple[int, int], root: RealRoot) -> str:
     unit = f"({root.field.told(root.value)} + {new[1]})"
-    powers = zip(old, ray, _complement(*ray), strict=True)
+    powers = zip(old, ray, complement(*ray), strict=True)
     return ", ".join(f"{o} = {_power(new[0], k)}" + f" {_power(unit, e)}" * (e != 0) for o, k, e in powers)
 
 
 def _power(base: str, exponent: int) -> str:
     return base if exponent == 1 else f"{base}^{exponent}"
-
-
-def _blown_up(terms: Terms, ray: tuple[int, int]) -> Terms:
-    """Return the strict transform in (s, τ), up to a power of τ."""
-    p, q = ray
-    over, up = _complement(p, q)
-    moved = {(p * i + q * j, over * i + up * j): c for (i, j), c in terms.items()}
-    return _without_axes(moved)[0]
-
-
-def _without_axes(terms: Terms) -> tuple[Terms, tuple[int, int]]:
-    """Return f / (u^a v^b) with the largest possible a and b, and (a, b)."""
-    a, b = (min(at[j] for at in terms) for j in (0, 1))
-    return {(i - a, j - b): c for (i, j), c in terms.items()}, (a, b)
-
-
-def _shifted_along(field: RealField, terms: Terms, axis: int, value: Any) -> Terms:
-    if not value:
-        return terms
-    rows: dict[int, dict[int, Any]] = {}
-    for at, c in terms.items():
-        rows.setdefault(at[1 - axis], {})[at[axis]] = c
-    found: Terms = {}
-    for other, row in rows.items():
-        for j, c in enumerate(_taylor([row.get(j, field.domain.zero) for j in range(max(row) + 1)], value)):
-            if c:
-                found[(other, j) if axis == 1 else (j, other)] = c
-    return found
-
-
-def _taylor(coefficients: list[Any], value: Any) -> list[Any]:
-    """Return the coefficients of f(t + value), lowest first, by repeated Horner steps."""
-    moved = list(coefficients)
-    for start in range(len(moved) - 1):
-        for j in range(len(moved) - 2, start - 1, -1):
-            moved[j] = moved[j] + value * moved[j + 1]
-    return moved
-
-
-# Newton polygons.
-
-
-def _order(terms: Terms, p: int, q: int) -> int:
-    return min(p * i + q * j for i, j in terms)
-
-
-def _normals(terms: Terms) -> list[tuple[int, int]]:
-    """Return the primitive inner normals of the compact edges of the Newton polygon."""
-    lowest: dict[int, int] = {}
-    for i, j in terms:
-        lowest[i] = min(j, lowest.get(i, j))
-    hull: list[tuple[int, int]] = []
-    for corner in sorted(lowest.items()):
-        if hull and corner[1] >= hull[-1][1]:
-            continue
-        while len(hull) > 1 and _turn(hull[-2], hull[-1], corner) <= 0:
-            hull.pop()
-        hull.append(corner)
-    steps = [Fraction(a[1] - b[1], b[0] - a[0]) for a, b in pairwise(hull)]
-    return [(step.numerator, step.denominator) for step in steps]
-
-
-def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

@@ -36,6 +36,7 @@ def squarefree_factors(K: sympy.Poly) -> list[tuple[sympy.Poly, int]]:
     The greatest common divisor of K and its two derivatives holds every factor once less than K does (Musser 1971).
     """
     x, y = K.gens
+    K = K if K.domain.is_Algebraic else K.clear_denoms(convert=True)[1]
     rest = K.gcd(K.diff(x)).gcd(K.diff(y))
     once, found, power = K.quo(rest), [], 1
     while once.total_degree() > 0:

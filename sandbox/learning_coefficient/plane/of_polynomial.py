@@ -14,17 +14,18 @@ coordinates); Cassou-Noguès and Veys, "Newton trees for ideals in two variables
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
 import sympy
 
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
-from sandbox.learning_coefficient.plane.blow_up import EVERYWHERE, Pole, poles
+from sandbox.learning_coefficient.plane.blow_up import EVERYWHERE, Factor, Pole, local_chart, poles
+from sandbox.learning_coefficient.plane.branches import is_negative_near
 from sandbox.learning_coefficient.plane.curve import PlanePoint, squarefree_factors
 from sandbox.learning_coefficient.plane.over_box import MOST_TERMS, Box, Powers, chart_at, poles_in_box
-from sandbox.learning_coefficient.plane.real_field import RATIONALS, adjoined
+from sandbox.learning_coefficient.plane.real_field import RATIONALS, RealField, adjoined
 from sandbox.tools.errors import InputError
 
 Pair = tuple[Fraction, Fraction]
@@ -38,11 +39,37 @@ _MOST_STEPS = 10
 def at_origin(K: sympy.Poly, exponents: Pair = _FLAT) -> LearningCoefficient:
     """Return λ and m of K at (0, 0) under the prior |x|^h1 |y|^h2, where (h1, h2) = `exponents`, both above -1.
 
-    K is a polynomial in two generators with rational coefficients. Raises InputError if it is not, or not zero at the
-    origin. The answer is exact, unless it needs a field of degree over Q beyond `real_field.LARGEST_DEGREE`; then it is
-    a bracket.
+    K is a polynomial in two generators with rational or real algebraic coefficients. Raises InputError if it is not, or
+    not zero at the origin. The answer is exact, unless it needs a field of degree over Q beyond
+    `real_field.LARGEST_DEGREE`; then it is a bracket.
     """
-    return at_point(K, (Fraction(0), Fraction(0)), exponents)
+    factors = _checked(K, exponents)
+    field, embed = _field_of(K)
+    own = [Factor({at: embed(c) for at, c in q.terms()}, power) for q, power in factors]
+    x, y = map(str, K.gens)
+    chart = local_chart(field, own, exponents, EVERYWHERE, (x, y))
+    if not (chart.factors or any(axis.order for axis in chart.axes)):
+        raise InputError("K is not zero at (0, 0); λ belongs to points of W0")
+    return _answer(factors, poles(chart), exponents)
+
+
+def negativity(K: sympy.Poly) -> str | None:
+    """Return how K, zero at (0, 0), is negative near it; "" if it is not; None if its fields have a too high degree."""
+    field, embed = _field_of(K)
+    return is_negative_near(K, field, embed)
+
+
+def _field_of(K: sympy.Poly) -> tuple[RealField, Callable[[Any], Any]]:
+    """Return the field of K's coefficients, and the map of K's own coefficients, and those of its factors, into it."""
+    if not K.domain.is_Algebraic:
+        return RATIONALS, RATIONALS.of
+    root = adjoined(RATIONALS, K.domain.to_sympy(K.domain.unit))
+
+    def embed(element: Any) -> Any:
+        powers = K.domain.convert(element).to_list()
+        return sum((root.field.of(c) * root.value**k for k, c in enumerate(reversed(powers))), root.field.of(0))
+
+    return root.field, embed
 
 
 def at_point(K: sympy.Poly, point: tuple[Any, Any], exponents: Pair = _FLAT) -> LearningCoefficient:
@@ -82,15 +109,15 @@ def _checked(K: sympy.Poly, exponents: Pair) -> Powers:
     """Return the factors of K by multiplicity; InputError if K or the exponents are invalid."""
     if len(K.gens) != 2:
         raise InputError(f"K has the generators {K.gens}; two are needed")
-    if not (K.domain.is_ZZ or K.domain.is_QQ):
-        raise InputError(f"K has coefficients in {K.domain}; rational ones are needed")
+    if not (K.domain.is_ZZ or K.domain.is_QQ or K.domain.is_Algebraic):
+        raise InputError(f"K has coefficients in {K.domain}; rational or algebraic ones are needed")
     if K.is_zero:
         raise InputError("K is zero everywhere: no point is worse than another, and there is no λ")
     _check_rational(*exponents)
     for h in exponents:
         if not h > -1:
             raise InputError(f"the prior exponent {h} is not above -1: no such prior can be normalised")
-    return squarefree_factors(K.clear_denoms(convert=True)[1])
+    return squarefree_factors(K)
 
 
 def _check_rational(*numbers: Any) -> None:

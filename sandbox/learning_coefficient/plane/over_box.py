@@ -20,7 +20,7 @@ from typing import Any
 
 import sympy
 
-from sandbox.learning_coefficient.plane.blow_up import Chart, Factor, Pole, Quadrants, local_chart, poles, shifted
+from sandbox.learning_coefficient.plane.blow_up import Chart, Factor, Pole, Quadrants, local_chart, poles
 from sandbox.learning_coefficient.plane.curve import (
     Place,
     PlaneCurve,
@@ -31,6 +31,7 @@ from sandbox.learning_coefficient.plane.curve import (
     zeros_between,
 )
 from sandbox.learning_coefficient.plane.real_field import LARGEST_DEGREE, RATIONALS, Interval, RealRoot, count
+from sandbox.learning_coefficient.plane.terms import shifted
 
 MOST_TERMS = 12
 """The most terms of the factors of K that an explanation repeats."""

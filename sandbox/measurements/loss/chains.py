@@ -4,6 +4,9 @@ Every particle is a chain of its own; the chains use the same kernels as the pop
 share no random numbers, so the spread of their means gives the error of the overall mean, for any autocorrelation
 within a chain. The spread does not include two systematic errors: that of the start (`drift` shows it), and that of
 the step, of first order in h: on a quadratic of curvature a the variance is 1 / (a (1 - h a / 2)).
+
+The default step comes from the curvature at the working temperature, where the chains spend their time. Over the whole
+prior a steep loss has a curvature thousands of times larger; chains with a step for that would hardly move.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from sandbox.dynamics import kernel
 from sandbox.dynamics.gradients.base import Estimator
 from sandbox.dynamics.gradients.full import Full
 from sandbox.dynamics.rules.langevin import Langevin
+from sandbox.measurements.loss.minimum import minimise
+from sandbox.measurements.particles.mixing import GOOD, r_hat
 from sandbox.model.labelled import labelled, scalar
 from sandbox.model.loss import Loss
 from sandbox.model.prior import Distribution, Prior
@@ -30,7 +35,16 @@ STEP = 0.02
 """The default step size times the largest curvature found: it gives a bias of about one part in a hundred."""
 
 _TRIED = 256
-"""The number of draws from the prior at which the curvature is computed."""
+"""The number of draws from the prior that are moved to the working temperature, where the curvature is computed."""
+
+_USUAL, _HALVINGS = 3.0, 60
+"""At the working temperature nbeta K is below _USUAL per parameter; a draw has at most _HALVINGS steps to get there."""
+
+_FEWEST = 4
+"""The fewest draws of a chain that have an R-hat."""
+
+_MOVING = 4.0
+"""Standard errors of a drift, or of a difference from the exact value, that chance gives once in 16,000 results."""
 
 
 class ChainSettings(Settings):
@@ -40,7 +54,7 @@ class ChainSettings(Settings):
     burn_in: int = Field(default=20_000, ge=0, description="steps before the first draw")
     draws: int = Field(default=100, ge=2, description="draws kept from each chain")
     thinning: int = Field(default=200, ge=1, description="steps from one draw to the next")
-    step_size: float | None = Field(default=None, gt=0, description="h; by default 0.02 / largest curvature found")
+    step_size: float | None = Field(default=None, gt=0, description="h; by default 0.02 / largest curvature at nbeta")
     seed: int = Field(default=0, ge=0, description="seed of the chains' noise and start")
 
 
@@ -88,7 +102,8 @@ def sample(
 ) -> xr.Dataset:
     """Return K_n along Langevin chains on exp(-nbeta L_n) φ, reflected at the walls of the prior's box.
 
-    start: the point (D,) at which all chains start; by default each chain starts at a draw from the prior.
+    start: the point (D,) at which all chains start; by default each starts at a draw from the prior, moved towards the
+    minimum until its loss is usual at nbeta.
     gradient: the estimator, by default the full gradient; with minibatches this is SGLD (Welling and Teh 2011).
 
     The Dataset has `excess` (chain, draw), in nats per sample; `step_size`; `step_times_curvature`, h times the
@@ -98,8 +113,10 @@ def sample(
     settings = settings or ChainSettings()
     key = random_numbers.key(settings.seed, "measured chains")
     drawn = prior.draw(settings.particles, settings.seed, "measured chains")
-    points = drawn if start is None else np.tile(start, (settings.particles, 1))
-    first = np.concatenate([points[:1], drawn[:_TRIED]])
+    centre = minimise(loss, prior).point if start is None else start
+    usual = _at_work(loss, nbeta, centre, drawn if start is None else drawn[:_TRIED])
+    points = usual if start is None else np.tile(start, (settings.particles, 1))
+    first = np.concatenate([centre[None], usual[:_TRIED]])
     step_size = settings.step_size or STEP / _largest_curvature(loss, prior, nbeta, first)
     compiled = kernel.build(
         loss, prior, Langevin(rule="langevin", step_size=step_size), gradient or Full(), nbeta=nbeta, reflecting=True
@@ -144,6 +161,34 @@ def drift_z(values: xr.DataArray) -> float:
         rise = (later.mean("draw", skipna=False) - earlier.mean("draw", skipna=False)).to_numpy()
         error = rise.std(ddof=1) / math.sqrt(len(rise))
     return 0.0 if error == 0 else float(rise.mean() / error)
+
+
+def unmixed(values: xr.DataArray, z: float = 0.0) -> str:
+    """Return the reasons, in words, why chains with these values (chain, draw) have not mixed; "" if there is none.
+
+    z: the difference of their result from the exact one, in standard errors.
+    """
+    if not np.isfinite(values).all():
+        return "a chain has diverged"
+    drift, reduction = drift_z(values), r_hat(values.to_numpy().T) if values.sizes["draw"] >= _FEWEST else math.nan
+    reasons = [
+        f"they drift by {drift:.1f} standard errors" * (not abs(drift) < _MOVING),
+        f"R-hat is {reduction:.2f}" * (reduction >= GOOD),
+        f"they are {abs(z):.1f} standard errors from the exact value" * (not abs(z) < _MOVING),
+    ]
+    said = ", ".join(reason for reason in reasons if reason)
+    return f"the chains have not mixed: {said}" if said else ""
+
+
+def _at_work(loss: Loss, nbeta: float, centre: Array, points: Array) -> Array:
+    """Return the points (N, D), each moved towards the centre until its loss is usual at this temperature."""
+    usual, floor = points.copy(), loss.excess(centre[None])[0]
+    for _ in range(_HALVINGS):
+        high = ~(nbeta * (loss.excess(usual) - floor) < _USUAL * len(centre))
+        if not high.any():
+            break
+        usual[high] = (usual[high] + centre) / 2
+    return usual
 
 
 def _largest_curvature(loss: Loss, prior: Prior, nbeta: float, points: Array) -> float:

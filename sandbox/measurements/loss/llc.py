@@ -4,7 +4,8 @@
 
 (Lau et al. 2308.12108, from Watanabe's WBIC, 1208.6338). If m > 1 it tends to λ like 1 / log n, and its bias exceeds
 its error bars at any n in use: w1 w2 has λ = 1/2 and λ̂ = 0.356 at n = 1000. So this module keeps three numbers apart:
-λ̂ from chains, λ̂ without sampling error (quadrature of the same integral), and λ.
+λ̂ from chains, λ̂ by a posterior method that shares nothing with them (quadrature of the same integral, with three
+parameters and more independent samples), and λ.
 
 The reference w* changes λ̂ at order one. If w* is the true parameter, λ̂ has the mean λ - beta ν(beta) over data sets;
 in a regular model (D/2)(1 - beta), exact in a linear one. If w* minimises L_n, the latter is D/2, for any beta.
@@ -25,13 +26,24 @@ from pydantic import Field
 from sandbox.dynamics.frames import Record
 from sandbox.dynamics.gradients.base import Estimator
 from sandbox.measurements.base import OfLoss, known_value
-from sandbox.measurements.loss.chains import ChainSettings, default_nbeta, drift_z, localised, mean_and_error, sample
+from sandbox.measurements.loss.chains import (
+    ChainSettings,
+    default_nbeta,
+    drift_z,
+    localised,
+    mean_and_error,
+    sample,
+    unmixed,
+)
 from sandbox.model.labelled import scalar
 from sandbox.model.loss import Loss
 from sandbox.model.prior import Prior
 from sandbox.model.problem import Problem
+from sandbox.posterior.measure import Measure
+from sandbox.posterior.method import BY_QUADRATURE
 from sandbox.posterior.quadrature.posteriors import Prior as Density
 from sandbox.posterior.quadrature.posteriors import posterior
+from sandbox.posterior.sampling.smc import Smc
 from sandbox.tools.arrays import Array
 from sandbox.tools.errors import InputError, nearest
 
@@ -152,24 +164,29 @@ def llc_report(
     settings: ChainSettings | None = None,
     gradient: Estimator | None = None,
 ) -> xr.Dataset:
-    """Return λ̂ from chains with its targets, so that bias and error are told apart, for one to three parameters.
+    """Return λ̂ from chains with its targets, so that bias and error are told apart, in any dimension.
 
     `llc` (chains) - `learning_coefficient` (λ) = `sampler_error` + `step_bias` + `data_effect` + `finite_n_bias`.
-    The first two add up to `llc` minus the quadrature on the same data (`llc_exact`); `step_bias` is the known effect
-    of the step size. `data_effect` is `llc_exact` minus the population's quadrature at this nbeta and γ
-    (`llc_population`). `finite_n_bias` is `llc_population` minus λ; without `population` it includes the data's effect.
+    The first two add up to `llc` minus the same mean by quadrature or, with three parameters and more, from SMC samples
+    (`llc_exact`, with `llc_exact_standard_error`, 0 by quadrature); `step_bias` is the known effect of the step size.
+    `data_effect` is `llc_exact` minus its value for the population's loss at this nbeta and γ (`llc_population`).
+    `finite_n_bias` is `llc_population` minus λ; without `population` it includes the data's effect.
     `sampler_z` is `sampler_error` in standard errors, caused by start, walls, higher orders of h, a minibatch's noise.
     """
     chains = llc_chains(
         loss, prior, reference, nbeta=nbeta, localization=localization, settings=settings, gradient=gradient
     )
     nbeta, point = float(chains.attrs["nbeta"]), np.asarray(reference, dtype=np.float64)
-    exact = _llc(loss, prior, reference, nbeta, localization)
-    limit = exact if population is None else _llc(population, prior, reference, nbeta, localization)
-    estimate, error = float(chains["llc"]), float(chains["llc_standard_error"])
-    bias = step_bias(loss, prior, point, nbeta, localization, float(chains["step_size"]))
+    law = _law(loss, prior, point, nbeta, localization)
+    exact, sampling = _llc(loss, law, point, nbeta)
+    limit = exact
+    if population is not None and population is not loss:
+        limit = _llc(population, _law(population, prior, point, nbeta, localization), point, nbeta)[0]
+    estimate, error = float(chains["llc"]), math.hypot(float(chains["llc_standard_error"]), sampling)
+    bias = step_bias(loss, prior, point, nbeta, localization, float(chains["step_size"]), law)
     targets = {
-        "llc_exact": scalar(exact, "llc of chains without error, by quadrature on the same data"),
+        "llc_exact": scalar(exact, "llc by quadrature or SMC on the same data"),
+        "llc_exact_standard_error": scalar(sampling, "standard error of llc_exact; 0 by quadrature"),
         "llc_population": scalar(limit, "llc_exact for the population's loss"),
         "learning_coefficient": scalar(learning_coefficient, "learning coefficient λ"),
         "step_bias": scalar(bias, "bias of llc from the step size, to first order"),
@@ -183,15 +200,23 @@ def llc_report(
     return chains.assign(targets)
 
 
-def step_bias(loss: Loss, prior: Prior, reference: Array, nbeta: float, localization: float, step_size: float) -> float:
-    """Return the bias of λ̂ from Langevin steps of size h, to first order in h, by quadrature, for 1 to 3 parameters.
+def step_bias(
+    loss: Loss,
+    prior: Prior,
+    reference: Array,
+    nbeta: float,
+    localization: float,
+    step_size: float,
+    law: Measure | None = None,
+) -> float:
+    """Return the bias of λ̂ from Langevin steps of size h, to first order in h. `law` is the posterior, if it is known.
 
     To that order the chain's stationary density is exp(-U) (1 + h f) with f = |grad U|^2 / 4 - lap U / 2 + constant
     (from the expansion of Talay and Tubaro 1990, for gradient drift), so a mean changes by h times its covariance with
     f. On a quadratic this is the first term of `quadratic_llc`. The effect of walls is left out.
     """
     near = localised(prior, reference, localization)
-    measure = posterior(loss.excess, near, nbeta)
+    measure = law or _law(loss, prior, reference, nbeta, localization)
     points = measure.points
     slope, bend = nbeta * loss.gradient(points), nbeta * np.trace(loss.hessian(points), axis1=1, axis2=2)
     for k, d in enumerate(near.distributions):
@@ -220,8 +245,17 @@ def quadratic_llc(curvatures: ArrayLike, nbeta: float, localization: float = 0.0
     return result
 
 
-def _llc(loss: Loss, prior: Prior, reference: ArrayLike, nbeta: float, localization: float) -> float:
-    return float(llc_quadrature(loss, prior, reference, nbeta=nbeta, localization=localization)["llc"])
+def _law(loss: Loss, prior: Prior, point: Array, nbeta: float, localization: float) -> Measure:
+    """Return the localised posterior by quadrature or, beyond BY_QUADRATURE parameters, by SMC."""
+    if len(point) <= BY_QUADRATURE:
+        return posterior(loss.excess, Localised(prior, point, localization), nbeta)
+    return Smc(loss.excess, loss.gradient, localised(prior, point, localization), seed=0).posterior(nbeta)
+
+
+def _llc(loss: Loss, law: Measure, point: Array, nbeta: float) -> tuple[float, float]:
+    """Return λ̂ and its standard error from the posterior `law`."""
+    excess = loss.excess(law.points)
+    return nbeta * (law.mean(excess) - float(loss.excess(point[None])[0])), nbeta * law.standard_error(excess)
 
 
 def _checked(
@@ -247,7 +281,7 @@ def _settings(nbeta: float, localization: float, point: Array) -> dict[str, obje
 
 
 class Llc(OfLoss):
-    """The local learning coefficient at a point, by Langevin chains and by quadrature, with the exact λ of W0."""
+    """The local learning coefficient at a point, by Langevin chains and a posterior method, with the exact λ of W0."""
 
     name: ClassVar[str] = "llc"
     at: dict[str, float] = Field(default={}, description="parameter: coordinate of the point w*; 0 unless given")
@@ -256,24 +290,34 @@ class Llc(OfLoss):
     chains: ChainSettings = Field(default=ChainSettings(), description="number and length of the chains")
 
     def check(self, problem: Problem, record: Record | None) -> None:
-        """Raise InputError for an unknown parameter in `at`, or, if nbeta is not given, for fewer than 2 samples."""
+        """Raise InputError for an unusable point, a localised Laplace prior, or an nbeta that is needed and missing."""
         for name in self.at:
             if name not in problem.prior.names:
                 known = ", ".join(problem.prior.names)
                 raise InputError(
                     f"unknown parameter '{name}'{nearest(name, problem.prior.names)}; known: {known}"
                 ).within("at")
+        point = self._point(problem)
+        if not np.isfinite(problem.prior.log_density(point[None])[0]):
+            raise InputError(f"the point {point.tolist()} is outside the prior's support").within("at")
+        try:
+            localised(problem.prior, point, self.localization)
+        except InputError as error:
+            raise error.within("localization") from None
         if self.nbeta is None:
             default_nbeta(problem.loss.samples)
 
+    def _point(self, problem: Problem) -> Array:
+        """Return w* (D,)."""
+        return np.array([self.at.get(name, 0.0) for name in problem.prior.names], dtype=np.float64)
+
     def measure(self, problem: Problem) -> xr.Dataset:
         """Return the record of `llc_report` without the chains' `excess`, with the estimate and its 95% interval."""
-        point = np.array([self.at.get(name, 0.0) for name in problem.prior.names])
         value = known_value(problem)
         found = llc_report(
             problem.loss,
             problem.prior,
-            point,
+            self._point(problem),
             value,
             population=problem.population_loss,
             nbeta=self.nbeta,
@@ -281,9 +325,12 @@ class Llc(OfLoss):
             settings=self.chains,
         )
         llc, error = float(found["llc"]), float(found["llc_standard_error"])
+        exact, sampling = float(found["llc_exact"]), float(found["llc_exact_standard_error"])
+        by = f"{exact:.4f} ± {1.96 * sampling:.4f} by independent samples" if sampling else f"exactly {exact:.4f}"
+        wrong = unmixed(found["excess"], float(found["sampler_z"]))
         said = (
-            f"LLC = {llc:.4f} ± {1.96 * error:.4f} by chains, exactly {float(found['llc_exact']):.4f} at this n "
-            f"and {float(found['llc_population']):.4f} without noise in the data; λ = {value:.4g}"
+            f"LLC = {llc:.4f} ± {1.96 * error:.4f} by chains, {by} at this n and {float(found['llc_population']):.4f} "
+            f"without noise in the data; λ = {value:.4g}{'; warning: ' * bool(wrong)}{wrong}"
         )
         return found.drop_vars(["excess"], errors="ignore").assign_attrs(
             estimate=llc, low=llc - 1.96 * error, high=llc + 1.96 * error, exact=value, summary=said

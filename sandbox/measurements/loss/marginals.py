@@ -9,7 +9,8 @@ import xarray as xr
 from pydantic import Field
 from scipy import special
 
-from sandbox.measurements.base import OfLoss
+from sandbox.dynamics.frames import Record
+from sandbox.measurements.base import OfLoss, need_quadrature
 from sandbox.measurements.loss.regular import laplace
 from sandbox.model.labelled import labelled
 from sandbox.model.loss import Loss
@@ -62,6 +63,10 @@ class Laplace(OfLoss):
 
     name: ClassVar[str] = "laplace"
     bins: int = Field(default=80, ge=10, le=1000, description="bins of the densities")
+
+    def check(self, problem: Problem, record: Record | None) -> None:
+        """Raise InputError if quadrature does not take so many parameters."""
+        need_quadrature(problem)
 
     def measure(self, problem: Problem) -> xr.Dataset:
         """Return the record of `posterior_and_laplace`."""

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import xarray as xr
 from pydantic import Field
 
+from sandbox.dynamics.frames import Record
 from sandbox.learning_coefficient.of_strata import of_stratum
-from sandbox.measurements.base import OfLoss
+from sandbox.measurements.base import OfLoss, need_quadrature
 from sandbox.measurements.loss.llc import llc_quadrature, quadratic_llc
 from sandbox.measurements.loss.minimum import Minimum, minimise
 from sandbox.model.labelled import coordinates, labelled, scalar, texts
@@ -230,6 +231,10 @@ class Flatness(OfLoss):
     points: int = Field(default=32, ge=2, le=1000, description="points on each stratum")
     nbeta: float = Field(default=1e8, gt=0, description="nbeta of the local learning coefficients along the stratum")
     localization: float = Field(default=100.0, gt=0, description="γ of these coefficients; its radius is about γ^-1/2")
+
+    def check(self, problem: Problem, record: Record | None) -> None:
+        """Raise InputError if quadrature does not take so many parameters."""
+        need_quadrature(problem)
 
     def measure(self, problem: Problem) -> xr.Dataset:
         """Return `flatness` and `llc_along` of each stratum, along the dimension `stratum`."""

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from sandbox.dynamics.frames import Record
-from sandbox.measurements.base import OfLoss
+from sandbox.measurements.base import OfLoss, need_quadrature, need_time, seconds
 from sandbox.measurements.loss.splitting import Energy, rounding
 from sandbox.model.problem import Problem
-from sandbox.posterior.quadrature.posteriors import Prior, posterior
+from sandbox.posterior.quadrature.posteriors import MOST_PARAMETERS, Prior, posterior
 from sandbox.tools.arrays import Array
 from sandbox.tools.errors import InputError
 
@@ -31,6 +31,11 @@ ACCEPTED = 1e-6
 _PROBES = 2000
 _MOST_CELLS = {1: 200_000, 2: 200_000, 3: 5_000_000}  # by dimension: several times the need of sizes within reach
 _TOLERANCE = {1: 1e-8, 2: 1e-8, 3: 1e-6}
+_NEEDED, _OVERHEAD = 1_500_000, 6e-6
+"""In three dimensions, the intervals of ten nodes of a size n if the loss is a sum of powers, and the seconds that each
+takes beside the loss."""
+_TIMED = 20_000
+"""The points at which the loss is timed."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +141,16 @@ class OverSizes(OfLoss):
     largest_n: float = Field(default=1e15, description="no n exceeds it; in three dimensions 1e6 is the largest anyway")
 
     def check(self, problem: Problem, record: Record | None) -> None:
-        """Raise InputError if `largest_n` leaves fewer than FEWEST sizes n, too few to show the asymptotics."""
+        """Raise InputError if quadrature takes too long, or if `largest_n` leaves fewer than FEWEST sizes n."""
+        need_quadrature(problem)
         dimension = len(problem.prior.names)
         if len(large_n(dimension, self.largest_n)) < FEWEST:
             least = large_n(dimension)[FEWEST - 1]
             raise InputError(f"found {self.largest_n:g}; allowed: {least:g} or more").within("largest_n")
+        if dimension == MOST_PARAMETERS:
+            each = _OVERHEAD + 10 * seconds(problem.population_loss.excess, problem.prior, _TIMED)
+            sizes = len(large_n(dimension, self.largest_n))
+            need_time(each * _NEEDED * sizes, "one or two parameters; volume and wbic take any number")
 
     def table(self, problem: Problem) -> Thermodynamics:
         """Return the evidence of the population loss for all sizes n."""

@@ -26,7 +26,7 @@ from pydantic import Field
 from sandbox.compiled.random_numbers import derived_seed
 from sandbox.dynamics.frames import Record
 from sandbox.expressions.evaluation import numpy_function
-from sandbox.measurements.base import OfLoss, known_value
+from sandbox.measurements.base import OfLoss, known_value, need_quadrature
 from sandbox.measurements.loss.wbic import Count
 from sandbox.model.labelled import coordinates, labelled, scalar, texts
 from sandbox.model.loss import Loss
@@ -214,7 +214,8 @@ class Waic(OfLoss):
     data_sets: int = Field(default=200, ge=2, le=10_000, description="number of data sets")
 
     def check(self, problem: Problem, record: Record | None) -> None:
-        """Raise InputError for a potential, which has no data."""
+        """Raise InputError for a potential, which has no data, and for more parameters than quadrature takes."""
+        need_quadrature(problem)
         if problem.model is None:
             raise InputError("WAIC needs a model with data; here is a bare potential")
 

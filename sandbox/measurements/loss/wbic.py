@@ -4,7 +4,8 @@
 
 E_beta[n L_n] falls from its prior mean to its minimum as beta grows, and its mean over beta in [0, 1] is F_n. So there
 is exactly one beta* with E_beta*[n L_n] = F_n, and beta* log n -> 1 (proved in that paper). This module computes F_n
-and beta* by quadrature, which shows the error of 1 / log n. All energies are excesses over the truth's n S_n.
+and beta* by quadrature or, with three parameters and more, from SMC samples with their errors; this shows the error of
+1 / log n. All energies are excesses over the truth's n S_n.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
+from sandbox.dynamics.frames import Record
 from sandbox.dynamics.gradients.base import Estimator
-from sandbox.measurements.base import OfLoss, with_theory
+from sandbox.measurements.base import OfLoss, need_time, seconds, with_theory
 from sandbox.measurements.loss.chains import ChainSettings, default_nbeta, drift_z, mean_and_error, sample
 from sandbox.model.labelled import scalar
 from sandbox.model.loss import Loss
 from sandbox.model.prior import Prior
 from sandbox.model.problem import Problem
-from sandbox.posterior.quadrature.posteriors import posterior, tempered
+from sandbox.posterior.method import BY_QUADRATURE, PosteriorMethod, Quadrature
+from sandbox.posterior.sampling.smc import Smc
 from sandbox.tools.errors import InputError
+
+_TIMED, _EVALUATIONS = 64, 2_000_000
+"""The points at which the loss is timed, and those at which it is evaluated for each n, at least."""
 
 RATIO = 1.5
 """The second inverse temperature, relative to 1 / log n, for the estimate of λ from two."""
@@ -40,43 +46,59 @@ def wbic(
     matched: bool = True,
     tolerance: float | None = None,
 ) -> xr.Dataset:
-    """Return WBIC, F_n and the estimates of λ from them, by quadrature, for one to three parameters.
+    """Return WBIC, F_n and the estimates of λ from them, by quadrature or, beyond two parameters, from samples.
 
     samples: n, needed for the population's loss or a potential; otherwise n is the loss's own number of samples.
     ratio: beta_2 / beta_1 of `learning_coefficient_two`, (E_1[n L_n] - E_2[n L_n]) / (1/beta_1 - 1/beta_2), which does
-    not need the truth (also Watanabe 2013). tolerance: relative error of the evidence, by default 1e-6, with three
-    parameters 1e-4. matched: whether to compute `beta_exact`, which takes about six posteriors beyond the three.
+    not need the truth (also Watanabe 2013). tolerance: relative error of the evidence, for quadrature; by default 1e-6.
+    matched: whether to compute `beta_exact`, which takes about six posteriors beyond the three.
 
     The Dataset also has `learning_coefficient_one`, beta (E_beta[n L_n] - n S_n), which is the local learning
     coefficient with the truth as reference; `free_energy_slope`, E_1[n K_n], the derivative of F_n by log n if the
     loss does not change with n; and `beta_exact`, the beta at which E_beta[n L_n] = F_n, with `beta_exact_log_n`.
+    From samples, `wbic_excess`, `free_energy_excess` and both estimates of λ have a `..._standard_error`.
     Raises InputError if n is missing, contradicts the loss, or is below 3 (log n <= 1), or if the ratio is unusable.
     """
     n = _samples(loss, samples)
     if not (math.isfinite(ratio) and ratio > 0 and ratio != 1):
         raise InputError(f"the ratio of the inverse temperatures is {ratio}; it must be positive and not 1")
     beta = default_nbeta(n) / n
-    tolerance = (1e-4 if len(loss.parameters) == 3 else 1e-6) if tolerance is None else tolerance
+    sampled = len(loss.parameters) > BY_QUADRATURE
+    method: PosteriorMethod = (
+        Smc(loss.excess, loss.gradient, prior, seed=0)
+        if sampled
+        else Quadrature(loss.excess, prior, tolerance=tolerance or 1e-6)
+    )
 
-    def energy(b: float) -> float:
-        measure = posterior(loss.excess, prior, n * b, tolerance=tolerance)
-        return n * measure.mean(loss.excess(measure.points))
+    def energy(b: float) -> tuple[float, float]:
+        measure = method.posterior(n * b)
+        excess = loss.excess(measure.points)
+        return n * measure.mean(excess), n * measure.standard_error(excess)
 
-    whole = posterior(loss.excess, prior, n, tolerance=tolerance)
+    whole = method.posterior(n)
     free = -whole.log_evidence
-    first, second = energy(beta), energy(ratio * beta)
-    two = (first - second) / (1 / beta - 1 / (ratio * beta))
+    (first, first_error), (second, second_error) = energy(beta), energy(ratio * beta)
+    between = 1 / beta - 1 / (ratio * beta)
+    two = (first - second) / between
     found = {
         "wbic_excess": scalar(first, "WBIC - n S_n", "nat"),
-        "free_energy_excess": scalar(free, "F_n - n S_n, by quadrature", "nat"),
+        "free_energy_excess": scalar(free, "F_n - n S_n", "nat"),
         "wbic_error": scalar(first - free, "WBIC - F_n", "nat"),
         "entropy": scalar(n * loss.entropy, "n S_n", "nat"),
         "learning_coefficient_one": scalar(beta * first, "λ from one temperature and the truth"),
         "learning_coefficient_two": scalar(two, "λ from two temperatures"),
         "free_energy_slope": scalar(n * whole.mean(loss.excess(whole.points)), "E[n K_n] at beta = 1", "nat"),
     }
+    if sampled:
+        errors = {
+            "wbic_excess": first_error,
+            "free_energy_excess": whole.error / 1.96,
+            "learning_coefficient_one": beta * first_error,
+            "learning_coefficient_two": math.hypot(first_error, second_error) / between,
+        }
+        found |= {f"{k}_standard_error": scalar(v, f"standard error of {k}") for k, v in errors.items()}
     if matched:
-        exact = tempered(loss.excess, prior, free / n, tolerance=max(tolerance, 1e-4)).nbeta / n
+        exact = method.tempered(free / n).nbeta / n
         found["beta_exact"] = scalar(exact, "inverse temperature at which E[n L_n] is F_n")
         found["beta_exact_log_n"] = scalar(exact * math.log(n), "beta_exact relative to 1 / log n")
     return xr.Dataset(
@@ -94,7 +116,7 @@ def wbic_chains(
     settings: ChainSettings | None = None,
     gradient: Estimator | None = None,
 ) -> xr.Dataset:
-    """Return WBIC from Langevin chains at beta = 1 / log n that start at draws from the prior, in any dimension.
+    """Return WBIC from Langevin chains at beta = 1 / log n, in any dimension; `chains.sample` chooses their starts.
 
     The Dataset has `wbic_excess` and `learning_coefficient_one` as in `wbic`, each with its `..._standard_error` over
     independent chains; `drift`; and all of `chains.sample`. A diverged chain makes these numbers infinite or nan.
@@ -156,15 +178,30 @@ class Wbic(OfLoss):
         default=(100, 1000, 10_000, 100_000, 1_000_000), strict=False, description="n, rising"
     )
 
+    def check(self, problem: Problem, record: Record | None) -> None:
+        """Raise InputError if the loss visits each of too many samples."""
+        loss = problem.loss
+        if problem.model is None or loss.samples is None or loss.is_affine or loss.pieces:
+            return
+        each = seconds(loss.excess, problem.prior, _TIMED) / loss.samples
+        need_time(each * _EVALUATIONS * sum(self.samples), "fewer `samples`")
+
     def measure(self, problem: Problem) -> xr.Dataset:
         """Return the record of `wbic_along`; the estimate is λ from two temperatures at the largest n."""
         found = wbic_along(_loss_of(problem), problem.prior, list(self.samples))
         value = float(found["learning_coefficient_two"][-1])
         said = (
             f"WBIC - F_n = {float(found['wbic_error'][-1]):+.3f} nat at n = {self.samples[-1]:,}; "
-            f"λ from two temperatures there {value:.4f}"
+            f"λ from two temperatures there {_with_error(found, 'learning_coefficient_two')}, from one and the truth "
+            f"{_with_error(found, 'learning_coefficient_one')}"
         )
         return with_theory(found.assign_attrs(estimate=value, summary=said), problem)
+
+
+def _with_error(found: xr.Dataset, name: str) -> str:
+    """Return the last value of a variable as text, with its 95% error if it is sampled."""
+    error = f"{name}_standard_error"
+    return f"{float(found[name][-1]):.4f}" + (f" ± {1.96 * float(found[error][-1]):.4f}" if error in found else "")
 
 
 def _loss_of(problem: Problem) -> Callable[[int], Loss]:

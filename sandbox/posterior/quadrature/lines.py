@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sandbox.posterior.quadrature.panel import (
     BINS,
@@ -184,3 +186,17 @@ def collect(at: Intervals, sample: Sample, low: Array, bins: Array) -> Lines:
         lo=at.lo,
         hi=at.hi,
     )
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Strata of any numbers as channels 0..C: the index among the known ones, C for one that the coarse pass missed."""
+
+    strata: Callable[[Array], NDArray[np.integer]]
+    known: NDArray[np.integer]
+
+    def __call__(self, points: Array) -> Ints:
+        """Return the channel (N,) of each point (N, D)."""
+        values = np.asarray(self.strata(points))
+        place = np.minimum(np.searchsorted(self.known, values), len(self.known) - 1)
+        return np.where(self.known[place] == values, place, len(self.known)).astype(np.int64)

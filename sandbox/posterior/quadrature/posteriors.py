@@ -11,17 +11,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from sandbox.posterior.measure import Measure
 from sandbox.posterior.quadrature.integrand import Integrand
-from sandbox.posterior.quadrature.lines import Lines, Rule
+from sandbox.posterior.quadrature.lines import Channels, Lines, Rule
 from sandbox.posterior.quadrature.nested import Fubini
-from sandbox.posterior.quadrature.panel import GAUSS, ORDER, Ints, nodes_in, safe_log
+from sandbox.posterior.quadrature.panel import GAUSS, ORDER, nodes_in, safe_log
 from sandbox.tools.arrays import Array
 from sandbox.tools.errors import InputError
+
+MOST_PARAMETERS = 3
+"""The most parameters that quadrature takes."""
 
 _ROUGH = 1e-3  # tolerance of the first pass, which only finds the scale, the strata and the window
 _NEGLIGIBLE = 40.0  # points with a mass more than this many nats below the evidence are left out
 _EXPAND = 4096  # lines that are expanded into points at once
 _EDGE = 0.05  # share of the window's width, on each open side, that must have no mass
 _WIDENINGS = 60
+_LOOSER = 100.0  # factor on the tolerance of the masses of the strata if the intervals allowed do not suffice
 
 Energy = Callable[[Array], Array]
 Strata = Callable[[Array], NDArray[np.integer]]
@@ -171,8 +175,8 @@ def _problem(
 ) -> _Problem:
     dimension = len(prior.bounds)
     tolerance = (1e-5 if dimension == 3 else 1e-8) if tolerance is None else tolerance
-    if not 1 <= dimension <= 3:
-        raise InputError(f"quadrature takes 1 to 3 parameters, here are {dimension}")
+    if not 1 <= dimension <= MOST_PARAMETERS:
+        raise InputError(f"quadrature takes 1 to {MOST_PARAMETERS} parameters, here are {dimension}")
     if not (0 < tolerance < 1 and 0 < share_tolerance < 1):
         raise InputError(f"tolerances must be between 0 and 1, here are {tolerance} and {share_tolerance}")
     if len(cuts) not in (0, dimension):
@@ -202,7 +206,7 @@ def _solve(problem: _Problem) -> Measure:
             fine,
             cuts=problem.cuts,
             tolerance=tolerance,
-            strata=None if problem.strata is None else _Channels(problem.strata, known),
+            strata=None if problem.strata is None else Channels(problem.strata, known),
             channels=0 if problem.strata is None else len(known) + 1,
             # an evidence that is still uncertain must not decide which masses are negligible
             log_evidence=lines.value[0] if coarse.spent < coarse.max_panels else -np.inf,
@@ -213,7 +217,21 @@ def _solve(problem: _Problem) -> Measure:
         if error <= problem.tolerance or fine.spent >= fine.max_panels:
             break
         tolerance *= 0.1
-    return _measure(problem, fine, finest, float(error), float(share_error))
+    found = _measure(problem, fine, finest, float(error), float(share_error))
+    return _looser(problem, found) if found.cells >= problem.max_cells else found
+
+
+def _looser(problem: _Problem, exhausted: Measure) -> Measure:
+    """Return the measure with a looser tolerance of the masses of the strata if its error of them is smaller.
+
+    Where the intervals run out, all panels left are accepted as they are and the bound of their errors says little.
+    A coarser rule that ends by itself knows its error.
+    """
+    tolerance = problem.share_tolerance * _LOOSER
+    if not exhausted.share_error > problem.share_tolerance or tolerance >= 1:
+        return exhausted
+    found = _solve(replace(problem, share_tolerance=tolerance))
+    return replace(found, converged=False) if found.share_error < exhausted.share_error else exhausted
 
 
 def _measure(problem: _Problem, fine: Fubini, lines: Lines, error: float, share_error: float) -> Measure:
@@ -232,20 +250,6 @@ def _measure(problem: _Problem, fine: Fubini, lines: Lines, error: float, share_
         converged=bool(within),
         cells=cells,
     )
-
-
-@dataclass(frozen=True)
-class _Channels:
-    """Strata of any numbers as channels 0..C: the index among the known ones, C for one that the coarse pass missed."""
-
-    strata: Strata
-    known: NDArray[np.integer]
-
-    def __call__(self, points: Array) -> Ints:
-        """Return the channel (N,) of each point (N, D)."""
-        values = np.asarray(self.strata(points))
-        place = np.minimum(np.searchsorted(self.known, values), len(self.known) - 1)
-        return np.where(self.known[place] == values, place, len(self.known)).astype(np.int64)
 
 
 def _rule(fubini: Fubini, lines: Lines) -> tuple[Array, Array]:

@@ -16,8 +16,9 @@ from support.checks import Z_LIMIT, check_close, check_mean, prior_of
 from support.closed_forms import crossing_llc
 
 from sandbox.dynamics.gradients.minibatch import Minibatch
-from sandbox.measurements.loss.chains import ChainSettings, default_nbeta, drift_z, localised
+from sandbox.measurements.loss.chains import ChainSettings, default_nbeta, drift_z, localised, unmixed
 from sandbox.measurements.loss.llc import (
+    Llc,
     Localised,
     llc_chains,
     llc_quadrature,
@@ -27,7 +28,9 @@ from sandbox.measurements.loss.llc import (
 )
 from sandbox.measurements.loss.minimum import minimise
 from sandbox.model.prior import Distribution
+from sandbox.model.problem import Problem
 from sandbox.model.regression import Regression, potential
+from sandbox.model.strata import ZeroSet
 from sandbox.tools.errors import InputError
 
 NBETA = default_nbeta(1000)
@@ -291,6 +294,39 @@ def test_chains_that_have_not_arrived_are_seen():
     assert float(found["drift"]) > 10
     still = found["excess"] * 0
     assert drift_z(still) == 0
+
+
+@pytest.mark.parametrize("power", [3, 5, 7])
+def test_the_default_step_fits_the_working_temperature_of_a_steep_box(power):
+    """w1^2 + w2^2k has λ̂ = 1/2 + 1/2k at any nbeta; with a step for the curvature at the walls it is not found."""
+    loss = potential(("w1", "w2"), f"(w1**2 + w2**{2 * power}) / 2")
+    box = prior_of(w1="uniform(-2, 2)", w2="uniform(-2, 2)")
+    settings = ChainSettings(particles=256)
+    found = llc_report(loss, box, [0, 0], 0.5, nbeta=1000.0, settings=settings)
+    assert float(found["llc_exact"]) == pytest.approx(0.5 + 0.5 / power, abs=1e-6)
+    assert abs(float(found["sampler_z"])) < Z_LIMIT
+    assert float(found["llc_standard_error"]) < 0.02
+    assert unmixed(found["excess"], float(found["sampler_z"])) == ""
+    steep = 0.02 / np.abs(np.linalg.eigvalsh(1000.0 * loss.hessian(np.array([[2.0, 2.0]])))).max()
+    slow = llc_report(loss, box, [0, 0], 0.5, nbeta=1000.0, settings=settings.model_copy(update={"step_size": steep}))
+    assert unmixed(slow["excess"], float(slow["sampler_z"])) != ""
+
+
+def test_the_sentence_says_that_chains_have_not_mixed():
+    """Too few steps, a result far from the exact one and a diverged chain are all said; good chains are silent."""
+    words = "the chains have not mixed"
+    settings = ChainSettings(particles=256, burn_in=0, draws=20, thinning=5, step_size=1e-5)
+    slow = llc_chains(CROSSING, SQUARE, [0, 0], nbeta=NBETA, settings=settings)["excess"]
+    assert "drift" in unmixed(slow)
+    assert "R-hat" in unmixed(slow)
+    good = slow.copy(data=np.random.default_rng(0).exponential(size=slow.shape))
+    assert unmixed(good) == ""
+    assert unmixed(good, -8.0) == f"{words}: they are 8.0 standard errors from the exact value"
+    assert unmixed(good.where(good < 3)) == "a chain has diverged"
+    problem = Problem(CROSSING, SQUARE, ZeroSet(("w1", "w2"), (), 0.1), NBETA)
+    for chains, said in ((settings, True), (ChainSettings(particles=512), False)):
+        measured = Llc(nbeta=NBETA, chains=chains).measure(problem)
+        assert (words in measured.attrs["summary"]) == said
 
 
 def test_chains_are_a_function_of_the_seed():
