@@ -64,7 +64,8 @@ def _stability(problem: Problem, population: Population, steps: int) -> list[str
     )
     warning: list[str] = []
     try:
-        limit = f"edge {(own := edge(population.rule, steps)):.4g}"
+        own = edge(population.rule, steps)
+        limit = f"edge {own:.4g}"
         if len(products) and (np.asarray(products)[:, 0] > _FAR * own).all():
             warning = [
                 f"    warning: on every stratum the step of {population.name} is far beyond its edge: it diverges"

@@ -93,14 +93,19 @@ def _keys(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
     return [CompletionItem(key) for key in keys(scenario, incomplete)]
 
 
-def _show(text: str) -> None:
-    """Print Markdown: as it is to a file or pipe, in the width of a terminal to a terminal."""
-    if not sys.stdout.isatty():
-        click.echo(text)
-        return
+def _print_answer(tree: Any, as_json: bool, indent: int | None = None) -> None:
+    """Print the answer of a record as JSON or Markdown; on a terminal the latter is set in its width."""
+    from sandbox.comparison.page import markdown
+    from sandbox.comparison.report import answer
     from sandbox.tools.progress import print_markdown
 
-    print_markdown(text)
+    found = answer(tree)
+    if as_json:
+        click.echo(json.dumps(found, indent=indent))
+    elif sys.stdout.isatty():
+        print_markdown(markdown(found, glossary=None))
+    else:
+        click.echo(markdown(found, glossary=None))
 
 
 def _show_lines(text: str) -> None:
@@ -148,27 +153,20 @@ def run(
     SCENARIO is a file, the name of one in scenarios/, or the folder of a finished result.
     """
     from sandbox.commands.run import run as run_scenario
-    from sandbox.comparison.page import markdown
-    from sandbox.comparison.report import answer
 
     loaded = _loaded(scenario, overrides, seed)
     target = out or Path("results") / loaded.name
-
-    def say(tree: Any) -> None:
-        found = answer(tree)
-        click.echo(json.dumps(found, indent=1)) if as_json else _show(markdown(found, glossary=None))
-
     said = None if no_progress else functools.partial(click.echo, err=True)
     try:
         tree = run_scenario(
             loaded, quick=quick, out=target, force=force, threads=threads, progress=not no_progress, report=said
         )
-        say(tree)
     except UnwrittenError as error:
         # A full disk must not cost the answer.
         if error.record is not None:
-            say(error.record)
+            _print_answer(error.record, as_json, indent=1)
         raise
+    _print_answer(tree, as_json, indent=1)
     click.echo(f"written to {target}", err=True)
 
 
@@ -228,13 +226,10 @@ def _assignments(option: str, text: str) -> dict[str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 def answer(results: tuple[Path, ...], as_json: bool) -> None:
     """Print the answer of finished RESULTS."""
-    from sandbox.comparison.page import markdown
     from sandbox.comparison.record import open_result
-    from sandbox.comparison.report import answer as answer_of
 
     for result in results:
-        found = answer_of(open_result(result))
-        click.echo(json.dumps(found)) if as_json else _show(markdown(found, glossary=None))
+        _print_answer(open_result(result), as_json)
 
 
 @main.command()

@@ -205,7 +205,6 @@ def _table(inside: list[Result]) -> str:
 
 def _copied(result: Result, out: Path) -> list[str]:
     """Copy the pictures of a result into the gallery; return their paths on the page."""
-
     found = []
     for file, suffix in PICTURES.items():
         source, target = result.folder / file, out / "gallery" / f"{result.scenario.name}{suffix}"

@@ -52,8 +52,8 @@ def rlct(
     """Return λ and m of a loss K(w) >= 0: at a point (by default the origin), or over a box.
 
     `expression` is text such as "(x**2 - y**3)**2". Its names are the parameters, E too, but for pi; as e looks like a
-    parameter, it is refused: exp(1) is Euler's number. `at` gives coordinates, exact if they
-    are written so ("1/3"); those not named are 0. `prior` is the prior density's behaviour, a product of powers of
+    parameter, it is refused: exp(1) is Euler's number. `at` gives coordinates, exact if they are written so ("1/3");
+    those not named are 0. `prior` is the prior density's behaviour, a product of powers of
     parameters ("x**2 * abs(y)**0.5"). `box` maps every parameter to its interval. If no theorem gives λ, `estimate`
     holds the volume scaling's result. InputError for wrong text, K not 0 there, or both `at` and `box`.
     """
@@ -230,7 +230,7 @@ def _measure(
     exponents: Sequence[Fraction],
 ) -> LearningCoefficient:
     """Return `found` with the estimate from the volume of {K < e} in a small box around the point."""
-    move = {w: w + sympy.Rational(c.numerator, c.denominator) for w, c in zip(symbols, point, strict=True)}
+    move = {w: w + sympy.Rational(c) for w, c in zip(symbols, point, strict=True)}
     # A high power leaves few levels of K above the smallest floats, so its root is measured: λ(K^p) = λ(K) / p.
     loss, power = without_powers(loss.xreplace(move), symbols)
     evaluate = numpy_function(symbols, [loss])

@@ -55,7 +55,7 @@ def run(
     that folder, all or nothing; `force` replaces a finished result. `progress` shows progress on stderr, and `report`
     gets the text of the estimated cost before the work. `threads` defaults to the processors of this process; it
     changes no bit of the result. Raises InputError for wrong input, and UnwrittenError, a RunError with the record, if
-    the result cannot take its place; the message says what is kept.
+    the result cannot take its place; the message names the files that are kept.
 
     >>> import sandbox
     >>> tree = sandbox.run("crossing", quick=True, seed=2, overrides="populations.sgd.learning_rate=0.1")
@@ -183,7 +183,7 @@ def _measured(references: References, tracks: Mapping[str, Track], progress: Pro
 
 
 def write(tree: xr.DataTree, folder: Path, progress: Progress) -> None:
-    """Write all files of a result folder, each whole or not at all: what is not much comes first. Raises OSError."""
+    """Write all files of a result folder, each whole or not at all, the small ones first. Raises OSError."""
     from sandbox.pictures.animation import animate
     from sandbox.pictures.figure import save_figure
     from sandbox.pictures.loss_panels import save_measurements

@@ -149,7 +149,7 @@ def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
     left as it is, and the new one is kept under another name. So is all that was written before an OSError.
 
     Raises InputError at once if `target` exists and may not be replaced, or if nothing can be written beside it, and
-    UnwrittenError at the end, which says what is kept.
+    UnwrittenError at the end, which names the files that are kept.
     """
     if os.path.lexists(target) and not force:
         raise InputError(f"{target} exists already; --force replaces it, --out DIRECTORY writes elsewhere")

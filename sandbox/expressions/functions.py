@@ -243,8 +243,11 @@ CONSTANTS: Mapping[str, Any] = MappingProxyType({"pi": sympy.pi, "e": sympy.E})
 RESERVED = frozenset(FUNCTIONS) | frozenset(CONSTANTS)
 """Names that no parameter or input may have."""
 
+KINKED: tuple[type, ...] = (Absolute, Maximum, Minimum, Relu, Sign, Step)
+"""The functions that are not analytic everywhere."""
+
 KNOWN_CLASSES: tuple[type, ...] = (
-    *(Absolute, Maximum, Minimum, Relu, Sigmoid, Sign, Softplus, Step),
+    *(*KINKED, Sigmoid, Softplus),
     *(sympy.cos, sympy.erf, sympy.exp, sympy.log, sympy.sin, sympy.tanh),
     *(sympy.Add, sympy.Mul, sympy.Pow, sympy.Rational, sympy.Symbol, type(sympy.pi), type(sympy.E)),
 )

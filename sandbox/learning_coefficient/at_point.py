@@ -9,7 +9,7 @@ from typing import Any
 
 import sympy
 
-from sandbox.expressions.functions import Absolute, Maximum, Minimum, Relu, Sign, Step
+from sandbox.expressions.functions import KINKED, Absolute, Maximum, Minimum, Relu, Sign, Step
 from sandbox.learning_coefficient.analytic import TAYLOR_DEGREE, comparable
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.learning_coefficient.ideals import of_ideal
@@ -17,8 +17,6 @@ from sandbox.learning_coefficient.ideals.polynomials import is_polynomial
 from sandbox.learning_coefficient.plane import of_polynomial
 from sandbox.learning_coefficient.sign import check_at_points, check_sign
 from sandbox.tools.errors import InputError
-
-_KINKED = (Absolute, Maximum, Minimum, Relu, Sign, Step)
 
 
 class NotAnalyticError(InputError):
@@ -33,7 +31,7 @@ def at(
     `exponents` are the h_j > -1, by default 0. Raises NotAnalyticError at a kink or without a usable Taylor polynomial,
     and InputError if K is not 0 at the point or is found negative nearby.
     """
-    exact = [_rational(c) for c in point]
+    exact = [sympy.Rational(c) for c in point]
     _check_zero(expression, symbols, point)
     move = {w: w + c for w, c in zip(symbols, exact, strict=True)}
     try:
@@ -88,7 +86,7 @@ def over_box(
     found = []
     for factor, order in K.factor_list()[1]:
         for root in sympy.real_roots(factor, multiple=True):
-            if _rational(low) <= root <= _rational(high):
+            if sympy.Rational(low) <= root <= sympy.Rational(high):
                 found.append(((h + 1 if root == 0 else Fraction(1)) / order, root, order))
     if not found:
         raise InputError("K has no zero in the box")
@@ -99,16 +97,12 @@ def over_box(
 
 def _check_zero(expression: Any, symbols: Sequence[Any], point: Sequence[Fraction]) -> None:
     """Raise InputError unless K is 0 at the point."""
-    level = expression.xreplace({w: _rational(c) for w, c in zip(symbols, point, strict=True)})
+    level = expression.xreplace({w: sympy.Rational(c) for w, c in zip(symbols, point, strict=True)})
     number = level.evalf(30) if level.is_zero is None else level
     if not (number.is_real and number.is_finite):
         raise InputError(f"K has no finite value at {spelled(symbols, point)}: λ belongs to a zero of K")
     if level.is_zero is False or abs(number) > 1e-20:
         raise InputError(f"K = {float(number):.6g} at {spelled(symbols, point)}: λ belongs to a zero of K")
-
-
-def _rational(value: Fraction) -> Any:
-    return sympy.Rational(value.numerator, value.denominator)
 
 
 def spelled(symbols: Sequence[Any], point: Sequence[Fraction]) -> str:
@@ -174,7 +168,7 @@ def _without_kinks(expression: Any, symbols: Sequence[Any], point: Sequence[Any]
         Maximum: lambda f, a, b: a if side(a - b, f) else b,
         Minimum: lambda f, a, b: b if side(a - b, f) else a,
     }
-    while expression.has(*_KINKED):
-        inner = next(f for f in expression.atoms(*_KINKED) if not any(a.has(*_KINKED) for a in f.args))
+    while expression.has(*KINKED):
+        inner = next(f for f in expression.atoms(*KINKED) if not any(a.has(*KINKED) for a in f.args))
         expression = expression.xreplace({inner: rules[inner.func](inner, *inner.args)})
     return expression

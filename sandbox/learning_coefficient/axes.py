@@ -19,11 +19,10 @@ import numpy as np
 import sympy
 
 from sandbox.expressions.evaluation import numpy_function
-from sandbox.expressions.functions import Absolute, Maximum, Minimum, Relu, Sign, Step
+from sandbox.expressions.functions import KINKED
 from sandbox.learning_coefficient.coefficient import LearningCoefficient
 from sandbox.model.loss import Loss
 
-_KINKED = (Absolute, Maximum, Minimum, Relu, Sign, Step)
 _MOST = 4
 """The highest order to which the misfit may vanish on a coordinate plane."""
 _NEAR = (2.0**-4, 2.0**-5, 2.0**-6)
@@ -34,34 +33,35 @@ _CLOSE = 0.25
 
 def by_axes(loss: Loss, point: Sequence[Fraction]) -> LearningCoefficient | None:
     """Return λ and m at a rational point of W0; None where the misfits are not powers of axes times a unit."""
+    here = dict(zip(loss.symbols, map(sympy.Rational, point), strict=True))
     if not loss.data_symbols:
-        return _of_potential(loss, point)
+        orders = _orders((loss.sample_loss,), here)
+        is_product = orders is not None and _unit(loss.sample_loss, here, orders).is_positive
+        return _crossing(here, orders) if orders is not None and is_product else None
     contrast = loss.sample_loss.xreplace(dict(zip(loss.columns, loss.column_expressions, strict=True)))
     misfits = loss.misfits or (contrast,)
+    orders = _orders(misfits, here)
+    if orders is None:
+        return None
     inputs = loss.data_symbols[: len(loss.data_symbols) - len(loss.misfits)]
-    if any(misfit.has(*_KINKED) for misfit in misfits):
-        return None
-    here = dict(zip(loss.symbols, (sympy.Rational(c.numerator, c.denominator) for c in point), strict=True))
-    found = [[_order(misfit, w, place) for w, place in here.items()] for misfit in misfits if misfit != 0]
-    orders = [min(column) for column in zip(*found, strict=True)]
-    if not any(orders) or max(orders) > _MOST:
-        return None
     size = _size(loss, [_unit(misfit, here, orders) for misfit in misfits], inputs)
     if not 0 < size < np.inf or not (loss.misfits or _leads(loss, point, orders, size / 2)):
         return None
     return _crossing(here, [2 * k for k in orders])
 
 
-def _of_potential(loss: Loss, point: Sequence[Fraction]) -> LearningCoefficient | None:
-    """Return λ and m where K itself is a product of powers of axes and a positive factor, else None."""
-    potential = loss.sample_loss
-    if potential.has(*_KINKED):
+def _orders(expressions: Sequence[Any], here: dict[Any, Any]) -> list[int] | None:
+    """Return the order, at least 0, to which all of them vanish on each coordinate plane through a point.
+
+    None if they vanish on no plane, to an order above _MOST, or have kinks.
+    """
+    if any(expression.has(*KINKED) for expression in expressions):
         return None
-    here = dict(zip(loss.symbols, (sympy.Rational(c.numerator, c.denominator) for c in point), strict=True))
-    orders = [_order(potential, w, place) for w, place in here.items()]
-    if not any(orders) or max(orders) > _MOST or _unit(potential, here, orders).is_positive is not True:
-        return None
-    return _crossing(here, orders)
+    found = [
+        [_order(expression, w, place) for w, place in here.items()] for expression in expressions if expression != 0
+    ]
+    orders = [min(column) for column in zip(*found, strict=True)]
+    return orders if any(orders) and max(orders) <= _MOST else None
 
 
 def _crossing(here: dict[Any, Any], orders: Sequence[int]) -> LearningCoefficient:

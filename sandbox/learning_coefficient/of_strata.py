@@ -95,7 +95,7 @@ def at_rational(loss: Loss, point: Point, prior: Prior | None = None) -> Learnin
         squares = squares_of(loss)
         if squares is None:
             return None
-        move = {w: w + sympy.Rational(c.numerator, c.denominator) for w, c in zip(loss.symbols, point, strict=True)}
+        move = {w: w + sympy.Rational(c) for w, c in zip(loss.symbols, point, strict=True)}
         moved = [sympy.expand(g.xreplace(move)) for g in squares.generators]
         if not all(is_polynomial(g, loss.symbols) for g in moved):
             return None

@@ -1,4 +1,4 @@
-"""What the written form of K shows at once: sums of squares, powers, and factors that are units at the zero."""
+"""Properties that the written form of K shows: sums of squares, powers, and factors that are units at the zero."""
 
 from __future__ import annotations
 

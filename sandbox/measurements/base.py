@@ -67,7 +67,7 @@ def seconds(energy: Callable[[Array], Array], prior: Prior, points: int) -> floa
 
 
 def need_time(estimate: float, instead: str) -> None:
-    """Raise InputError if a measurement takes longer than LONGEST; `instead` is what is allowed beside that."""
+    """Raise InputError if a measurement takes longer than LONGEST; `instead` names the alternatives."""
     if estimate > LONGEST:
         raise InputError(f"this would take about {estimate:.0f} s or more; allowed: {LONGEST:.0f} s ({instead})")
 

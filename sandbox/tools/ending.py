@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: Ctrl-C and SIGTERM undo what is unfinished, within two seconds.
+"""How a command ends when it is told to: Ctrl-C and SIGTERM remove unfinished files within two seconds.
 
 Python's own handler raises an error in the main thread, between two instructions. That is too late where this thread
 waits for a compiler or for other threads, and in vain where the error is swallowed. So a thread watches, and after

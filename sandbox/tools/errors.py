@@ -51,7 +51,7 @@ def reason_of(error: OSError) -> str:
 
 
 class UnwrittenError(RunError):
-    """A result that could not be written to its place; the message says what is kept, and where."""
+    """A result that could not be written to its place; the message names the files that are kept, and their folder."""
 
     record: Any = None
     """The record in memory, if the run had come so far."""

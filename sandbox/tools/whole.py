@@ -53,9 +53,10 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def folder_beside(target: Path, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
     """Yield an empty folder beside `target`, which takes its place if the body succeeds.
 
-    At the end it replaces only what `may_replace` allows, whatever has appeared there meanwhile. If it cannot take the
-    place, or if the body raises OSError, all that it holds is kept under another name, which UnwrittenError tells.
-    After any other error nothing is left. Raises InputError at once if nothing can be written beside `target`.
+    At the end it replaces a folder only if `may_replace` allows that, also one that has appeared there meanwhile. If it
+    cannot take the place, or if the body raises OSError, all that it holds is kept under another name, which
+    UnwrittenError tells. After any other error nothing is left. Raises InputError at once if nothing can be written
+    beside `target`.
     """
     # A relative path such as `.` has no name of its own.
     target = target.resolve()
@@ -173,7 +174,7 @@ def _renamed(source: Path, target: Path, flag: int) -> bool:
 
 
 def _clear(target: Path) -> None:
-    """Remove what processes that have died left beside `target`; put an old folder back that they moved away."""
+    """Remove the leftovers of dead processes beside `target`; put an old folder back that they moved away."""
     name = re.compile(rf"{re.escape(target.name)}\.(part|old)-[0-9a-f]{{16}}")
     for left in list(target.parent.iterdir()):
         found = name.fullmatch(left.name)

@@ -97,7 +97,7 @@ def test_an_end_at_a_random_moment_loses_nothing(
     assert target.exists() or (before == "nothing" and end.code != 0)
     if target.exists():
         xr.testing.assert_identical(open_result(target), tree)
-    # The next run works, and cleans what is left.
+    # The next run works, and removes the leftovers.
     with written_beside(target, force=True) as folder:
         save(tree, folder / STORE)
     assert [path.name for path in target.parent.iterdir()] == ["run"]

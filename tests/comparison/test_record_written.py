@@ -1,4 +1,4 @@
-"""A result takes its place whole, replaces only what it may, and keeps what can be kept."""
+"""A result takes its place whole, replaces only results, and is kept as far as possible."""
 
 from __future__ import annotations
 

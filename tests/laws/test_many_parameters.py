@@ -1,4 +1,4 @@
-"""Beyond quadrature: up to 30 parameters run, and what is measured from samples has its closed form.
+"""Beyond quadrature: up to 30 parameters run, and measurements from samples have their closed forms.
 
 |z| < 4 (false alarm 6e-5 each), fixed seeds.
 """

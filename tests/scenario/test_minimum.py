@@ -1,4 +1,4 @@
-"""The minimum of a potential: it must be 0, or `offset` says what it is; no other potential is accepted."""
+"""The minimum of a potential: it must be 0, or `offset` states it; no other potential is accepted."""
 
 import numpy as np
 import pytest

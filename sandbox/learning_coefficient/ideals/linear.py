@@ -28,7 +28,7 @@ def in_other_coordinates(K: Any, symbols: Sequence[Any]) -> Iterator[Any]:
             seen.append(matrix)
             image = matrix.inv() * sympy.Matrix(symbols)
             if not any(term.has(sympy.Add) for term in sympy.Add.make_args(K)):
-                # What is expanded already is moved in the ring, which is much faster.
+                # An expanded polynomial is moved in the ring, which is much faster.
                 p, *images = to_ring([K, *image], symbols)
                 yield p.compose(list(zip(p.ring.gens, images, strict=True))).as_expr(*symbols)
                 continue
