@@ -27,7 +27,14 @@ from sandbox.scenario.scenario import load
 HOUSE = Path(__file__).parents[2]
 SHIPPED = sorted(path.stem for path in (HOUSE / "scenarios").glob("*.yaml"))
 OUTPUTS = {"run.zarr", "answer.json", "answer.md", "simplicity.png", "figure.png", "animation.gif"}
-PROGRESS = re.compile(r".+: (started|done in \d+\.\d s|\d+% done, about \d+ s left)|written to .+|  (cost)?  +\S.+")
+COST = (
+    r"  cost        \d+ populations x [\d,]+ particles x [\d,]+ steps, \d+ threads",
+    r" {14}(no populations|\w+ about [\d.]+ s(, \w+ about [\d.]+ s)*)(; not counted: .+)?",
+    r" {14}about [\d,]+ MiB for positions and record, at most [\d.]+ MiB on disk",
+)
+PROGRESS = re.compile(
+    "|".join([r".+: (started|done in \d+\.\d s|\d+% done, about \d+ s left)", "written to .+", *COST])
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +108,7 @@ def test_check_says_what_was_derived(name: str, monkeypatch: pytest.MonkeyPatch)
     limit = r"(edge [\d.]+|no edge: .+)( \(of a substep\))?"
     for population in load(name).populations:
         assert re.search(rf"^    {population.name} .*; {limit}$", said.stdout, re.MULTILINE)
-    assert re.search(r"about [\d.]+ s", said.stdout)
+    assert re.search("^" + "\n".join(COST) + "$", said.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
